@@ -1,0 +1,182 @@
+"""What a poll learned, as frozen values without I/O: the only thing that metrics, pages and summaries read."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+Priority = Literal["high", "medium", "low"]
+Entity = Literal["order", "position"]
+Mode = Literal["scan", "incremental"]
+
+
+class Verdict(StrEnum):
+    """What is said of a database, worst last."""
+
+    OK = "OK"
+    DEGRADED = "DEGRADED"
+    CRITICAL = "CRITICAL"
+    UNKNOWN = "UNKNOWN"
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """The worst of them, UNKNOWN first; OK for none."""
+    order = list(Verdict)
+    return max(verdicts, key=order.index, default=Verdict.OK)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing wrong with one order or position. ``since`` comes from the data and may be unknown; ``first_seen``
+    is the database's clock at the first answer of this process that held it."""
+
+    id: str
+    since: datetime | None
+    first_seen: datetime
+    details: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRate:
+    """Eligible orders of the window and how many of them are linked to a position that exists."""
+
+    eligible: int
+    links: int
+
+    @property
+    def percent(self) -> float | None:
+        """0 to 100; None when nothing is eligible."""
+        return 100 * self.links / self.eligible if self.eligible else None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """The latest answer of one enabled check, or why there is none.
+
+    ``as_of`` is the database's clock in the snapshot of that answer; ``seconds`` the duration of the statement it
+    came from (shared by the checks asked in it); ``interval`` the seconds after which it is asked again. ``count`` is
+    exact; ``findings`` holds the first of them, by ``since`` (unknown last), then id. ``issue_type``, ``priority`` and
+    ``count`` are None for ``link_rate``, which has ``link_rate`` instead.
+    """
+
+    name: str
+    issue_type: str | None
+    priority: Priority | None
+    entity: Entity
+    help: str
+    ok: bool
+    interval: float
+    error: str | None = None
+    reason: str | None = None
+    as_of: datetime | None = None
+    seconds: float | None = None
+    count: int | None = None
+    oldest: datetime | None = None
+    findings: tuple[Finding, ...] = ()
+    link_rate: LinkRate | None = None
+
+    @property
+    def truncated(self) -> bool:
+        """Whether there are more findings than the evidence shows."""
+        return self.count is not None and self.count > len(self.findings)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What is known of one database: each enabled check's latest answer, with that answer's own ``as_of``."""
+
+    database: str
+    as_of: datetime
+    mode: Mode
+    checks: tuple[CheckResult, ...]
+
+    def check(self, name: str) -> CheckResult | None:
+        """The check of that name; None when it is disabled or off for this schema."""
+        return next((check for check in self.checks if check.name == name), None)
+
+    def count(self, name: str) -> int | None:
+        """The findings of a check; None when that is not known."""
+        check = self.check(name)
+        return check.count if check and check.ok else None
+
+    @property
+    def link_rate(self) -> LinkRate | None:
+        """The link rate's parts; None when they are not known."""
+        check = self.check("link_rate")
+        return check.link_rate if check and check.ok else None
+
+    @property
+    def known_verdict(self) -> Verdict:
+        """What the checks that answered say. Thresholds have no part in it."""
+        wrong = {check.priority for check in self.checks if check.ok and check.count}
+        return Verdict.CRITICAL if "high" in wrong else Verdict.DEGRADED if wrong else Verdict.OK
+
+    @property
+    def verdict(self) -> Verdict:
+        """UNKNOWN as soon as one enabled check has no answer."""
+        return self.known_verdict if all(check.ok for check in self.checks) else Verdict.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Counts by upper bound in seconds; the last count is for what is above every bound."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum: float = 0.0
+
+    @classmethod
+    def empty(cls, bounds: tuple[float, ...]) -> Histogram:
+        """One without observations."""
+        return cls(bounds, (0,) * (len(bounds) + 1))
+
+    def observe(self, value: float) -> Histogram:
+        """A new one that holds one observation more."""
+        counts = list(self.counts)
+        counts[bisect_left(self.bounds, value)] += 1
+        return replace(self, counts=tuple(counts), sum=self.sum + value)
+
+
+LINK_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
+CHECK_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything that may be shown of one database at one moment; replaced whole after each poll.
+
+    ``up`` is None before the first poll has ended. ``result`` is None when nothing is known: before the first poll,
+    and while the database cannot be read. ``poll_interval`` is in seconds, stretched to the last poll's duration where
+    that was longer. The totals only grow while the process leads. ``issues`` is by (issue type, priority),
+    ``failures`` by (check, reason).
+    """
+
+    database: str
+    poll_interval: float
+    mode: Mode = "scan"
+    monitored: bool = True
+    leader: bool = True
+    up: bool | None = None
+    error: str | None = None
+    result: Result | None = None
+    environment: str | None = None
+    last_poll: datetime | None = None
+    last_success: datetime | None = None
+    check_names: tuple[str, ...] = ()
+    check_last_success: Mapping[str, datetime] = field(default_factory=dict)
+    check_intervals: Mapping[str, float] = field(default_factory=dict)
+    asked: Mapping[str, int] = field(default_factory=dict)
+    failures: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    durations: Mapping[str, Histogram] = field(default_factory=dict)
+    issues: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    link_seconds: Histogram = Histogram.empty(LINK_SECONDS)
+    ready: bool = False
+
+    @property
+    def verdict(self) -> Verdict:
+        """UNKNOWN while there is no result."""
+        return self.result.verdict if self.result else Verdict.UNKNOWN
