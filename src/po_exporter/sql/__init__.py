@@ -1,0 +1,192 @@
+"""The SQL that po-exporter runs, in files that a DBA can read, and the loader of the checks among them.
+
+A check is one file: a header of ``-- key: value`` lines, then one query over the canonical relations that returns
+``id, since, details``. ``checks/README.md`` beside the files says what a header and a query may use.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from itertools import dropwhile
+from pathlib import Path
+from typing import Literal, get_args
+
+from po_exporter.model import Entity, Priority
+
+Scope = Literal["window", "all"]
+LINK_RATE = "link_rate"
+
+KEYS = (
+    "help",
+    "issue_type",
+    "entity",
+    "priority",
+    "scope",
+    "settles",
+    "tolerance",
+    "needs",
+    "uses",
+    "off_when",
+    "runbook",
+)
+_HEADER = re.compile(r"--\s*([a-z_]+):\s*(.*)")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+RELATIONS = ("orders", "positions", "ledger")
+
+
+class CheckFileError(Exception):
+    """A check file that cannot be used: where, and why."""
+
+    def __init__(self, path: str, line: int, message: str) -> None:
+        self.path, self.line, self.message = path, line, message
+        super().__init__(f"{path}:{line}: {message}")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckFile:
+    """One check as its file describes it.
+
+    ``needs`` and ``uses`` name canonical columns (``orders.filled``, ``ledger``). A check is off where one that it
+    needs is not mapped, unless it is written with a ``?`` behind it: then it reads as NULL where it is not mapped, and
+    is needed where it is. What is only used is shown; where it cannot be read, it is NULL. ``off_when`` is a (setting
+    of the positions mapping, value) under which the check has no meaning. ``tolerance`` is the default of the check's
+    own setting of that name.
+    """
+
+    name: str
+    issue_type: str
+    help: str
+    entity: Entity
+    priority: Priority | None
+    scope: Scope
+    sql: str
+    needs: frozenset[str]
+    uses: frozenset[str] = frozenset()
+    settles: bool = False
+    tolerance: Decimal | None = None
+    off_when: tuple[str, str] | None = None
+    runbook: str | None = None
+
+
+def read(name: str) -> str:
+    """The text of one of our own SQL files, by its path below this folder."""
+    return files(__name__).joinpath(name).read_text(encoding="utf-8")
+
+
+def load_checks(directory: Path | None = None) -> dict[str, CheckFile]:
+    """Our checks and those of a user's directory, by name, ours first.
+
+    Raises CheckFileError for a file that cannot be used or takes the name of one of ours.
+    """
+    found = _load_directory(files(__name__).joinpath("checks"), {})
+    if directory is None:
+        return found
+    if not directory.is_dir():
+        raise CheckFileError(str(directory), 0, "is not a directory that can be read")
+    return _load_directory(directory, found)
+
+
+def _load_directory(directory: Traversable, known: Mapping[str, CheckFile]) -> dict[str, CheckFile]:
+    found = dict(known)
+    for file in sorted((f for f in directory.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name):
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CheckFileError(str(file), 0, f"cannot be read as text: {error}") from None
+        check = parse_check(file.name.removesuffix(".sql"), text, str(file))
+        if check.name in known:
+            raise CheckFileError(str(file), 1, f"{check.name} is the name of a built-in check; rename the file")
+        found[check.name] = check
+    return found
+
+
+def parse_check(name: str, text: str, path: str) -> CheckFile:
+    """One check from the text of its file. Raises CheckFileError."""
+
+    def fault(line: int, message: str) -> CheckFileError:
+        return CheckFileError(path, line, message)
+
+    if not _NAME.fullmatch(name):
+        raise fault(0, "a check is called by lower-case letters, digits and _; rename the file")
+    header, lines = _read_header(text, path)
+
+    def value(key: str, choices: tuple[str, ...] | None = None) -> str:
+        if key not in header:
+            raise fault(1, f"the header has no line '-- {key}: ...'")
+        if choices and header[key] not in choices:
+            raise fault(lines[key], f"{key} is one of {', '.join(choices)}, not {header[key]!r}")
+        return header[key]
+
+    def flag(key: str) -> bool:
+        return key in header and value(key, ("true", "false")) == "true"
+
+    def columns(key: str) -> frozenset[str]:
+        names = header.get(key, "").replace(",", " ").split()
+        for column in names:
+            if column.split(".")[0] not in RELATIONS:
+                raise fault(lines[key], f"{column!r} is not a canonical column such as orders.filled or ledger")
+        return frozenset(names)
+
+    tolerance = None
+    if "tolerance" in header:
+        try:
+            tolerance = Decimal(header["tolerance"])
+        except InvalidOperation:
+            raise fault(lines["tolerance"], f"tolerance is a decimal number, not {header['tolerance']!r}") from None
+    off_when = tuple(part.strip() for part in header.get("off_when", "").split("="))
+    if "off_when" in header and len(off_when) != 2:
+        raise fault(lines["off_when"], "off_when is 'setting = value', a setting of the positions mapping")
+    query = "\n".join(dropwhile(lambda line: line.startswith("--"), text.splitlines())).strip().rstrip(";")
+    if not query:
+        raise fault(len(text.splitlines()), "there is no query below the header")
+    rate = name == LINK_RATE
+    return CheckFile(
+        name=name,
+        issue_type=header.get("issue_type", name.upper()),
+        help=value("help"),
+        entity="position" if value("entity", get_args(Entity)) == "position" else "order",
+        priority=None if rate else _priority(value("priority", get_args(Priority))),
+        scope="all" if value("scope", get_args(Scope)) == "all" else "window",
+        sql=query,
+        needs=columns("needs"),
+        uses=columns("uses"),
+        settles=flag("settles"),
+        tolerance=tolerance,
+        off_when=(off_when[0], off_when[1]) if len(off_when) == 2 else None,
+        runbook=header.get("runbook"),
+    )
+
+
+def _priority(text: str) -> Priority:
+    return "high" if text == "high" else "medium" if text == "medium" else "low"
+
+
+def _read_header(text: str, path: str) -> tuple[dict[str, str], dict[str, int]]:
+    """The header's values and the line of each; it ends at the first line that is no comment, or an
+    empty one: what follows that is for the reader."""
+    header: dict[str, str] = {}
+    lines: dict[str, int] = {}
+    last = None
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.startswith("--") or line.strip() == "--":
+            break
+        match = _HEADER.fullmatch(line.rstrip())
+        if match is None:
+            if last:  # a comment line without a key goes on with the value above it
+                header[last] = f"{header[last]} {line.lstrip('- ').rstrip()}".strip()
+            continue
+        key, value = match.groups()
+        if key not in KEYS:
+            near = get_close_matches(key, KEYS, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; a header has {', '.join(KEYS)}"
+            raise CheckFileError(path, number, f"unknown key {key!r} in the header{hint}")
+        if key in header:
+            raise CheckFileError(path, number, f"{key} stands twice in the header")
+        header[key], lines[key], last = value, number, key
+    return header, lines

@@ -1,0 +1,19 @@
+-- What a poll asks first: this query takes the snapshot. The clock, the server's role, and the two tables as they are.
+SELECT clock_timestamp() AS as_of,
+       pg_is_in_recovery() AS standby,
+       pg_backend_pid() AS pid,
+       (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()) AS backend_start,
+       (SELECT json_object_agg(wanted.role, json_build_object(
+                   'kind', c.relkind,
+                   'usage', has_schema_privilege(c.relnamespace, 'USAGE'),
+                   'columns', (SELECT json_object_agg(a.attname, json_build_array(
+                                          format_type(CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END, NULL),
+                                          has_column_privilege(c.oid, a.attnum, 'SELECT')))
+                               FROM pg_attribute a
+                               JOIN pg_type t ON t.oid = a.atttypid
+                               WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)))
+        FROM (VALUES ('orders', $1::text, $2::text), ('positions', $3::text, $4::text)) AS wanted (role, schema, name)
+        JOIN pg_class c ON c.relname = wanted.name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE CASE WHEN wanted.schema IS NULL THEN pg_table_is_visible(c.oid) ELSE n.nspname = wanted.schema END
+       ) AS tables

@@ -1,0 +1,1 @@
+"""Watching: what is asked, when, and what the answers add up to."""

@@ -1,0 +1,238 @@
+"""The loop of one database: when it is asked, what is known of it now, and how it comes back after an outage."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from po_exporter.database.schema import Catalog, Presenter
+from po_exporter.database.session import Session, Target
+from po_exporter.errors import DatabaseError, DeadlinePassed
+from po_exporter.mapping import SchemaMapping
+from po_exporter.model import CheckResult, Result, Status
+from po_exporter.watch.poll import Outcome, Poller, Question, Terms
+from po_exporter.watch.tally import Tally
+
+log = structlog.get_logger()
+
+FIRST_BACKOFF = 1.0
+"""Seconds to the next try after the first failure; doubled at each, up to the interval."""
+SHARE = 20
+"""A check that looks at everything is asked again after this many times its own duration: 5 % of the time at most."""
+EARLY = 0.1
+"""A check counts as due this part of the interval early, so that jitter makes it skip no poll."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One database and everything that is to be known about watching it."""
+
+    target: Target
+    environment: str | None
+    mapping: SchemaMapping
+    questions: tuple[Question, ...]
+    terms: Terms
+    interval: timedelta
+    polls: bool = True
+
+    @property
+    def name(self) -> str:
+        """The value of the ``database`` label."""
+        return self.target.name
+
+
+class Monitor:
+    """Asks one database at its interval and holds what is known of it; all on its own, whatever the others do."""
+
+    def __init__(self, watched: Watched, delay: float = 0.0) -> None:
+        self._delay = delay
+        self._tally = Tally()
+        self._results: dict[str, CheckResult] = {}
+        self._errors: dict[str, str] = {}
+        self._due: dict[str, float] = {}
+        self._next: Watched | None = None
+        self._wake = asyncio.Event()
+        self._failures_in_a_row = 0
+        self._last_duration = 0.0
+        self._last_success = 0.0
+        self._poller = Poller(Session(watched.target), watched.mapping, watched.terms)
+        self._adopt(watched, wider=False)
+
+    @property
+    def status(self) -> Status:
+        """What may be shown now. ``ready``: a poll was answered less than three intervals ago, or none is wanted."""
+        interval = max(self.watched.interval.total_seconds(), self._last_duration)
+        fresh = time.monotonic() - self._last_success < 3 * interval
+        return replace(self._status, ready=not self.watched.polls or bool(self._status.up and fresh))
+
+    def reconfigure(self, watched: Watched) -> None:
+        """Go on with other settings from the next poll, which comes at once. What was counted stays counted."""
+        self._next = watched
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Poll until cancelled. The connection is closed, and what runs on the server cancelled, before it ends."""
+        try:
+            await self._rest(self._delay)
+            while True:
+                if self._next:
+                    await self._switch(self._next)
+                started = time.monotonic()
+                if self.watched.polls:
+                    await self.poll()
+                await self._rest(self._pause(started))
+        finally:
+            await self._poller.session.close()
+
+    async def poll(self) -> Status:
+        """Ask every due check once. Failures are part of the status, not raised."""
+        started = time.monotonic()
+        due = [q for q in self._questions if started >= self._due.get(q.name, 0.0)]
+        limit = self.watched.terms.limits.poll
+        try:
+            async with asyncio.timeout(limit.total_seconds()):
+                outcome = await self._poller.poll(due)
+        except TimeoutError:
+            error = DeadlinePassed(f"the poll took longer than monitor.poll_timeout ({limit.total_seconds():g} s)")
+            self._lost(due, error, time.monotonic() - started)
+        except DatabaseError as error:
+            self._lost(due, error, time.monotonic() - started)
+        else:
+            self._take(due, outcome, started)
+        return self.status
+
+    async def close(self) -> None:
+        """Close the connection; for one who polls by hand."""
+        await self._poller.session.close()
+
+    def _adopt(self, watched: Watched, *, wider: bool) -> None:
+        self.watched = watched
+        presenter = Presenter(watched.mapping, Catalog({}))
+        off = {question.name: presenter.why_off(question.file) for question in watched.questions}
+        self._questions = [question for question in watched.questions if off[question.name] is None]
+        self.off = {name: why for name, why in off.items() if why}
+        self._tally.follow(self._questions, wider=wider)
+        names = {question.name for question in self._questions}
+        self._results = {name: result for name, result in self._results.items() if name in names}
+        self._due = {}
+        self._status = Status(
+            database=watched.name,
+            environment=watched.environment,
+            poll_interval=watched.interval.total_seconds(),
+            monitored=watched.polls,
+            check_names=tuple(question.name for question in self._questions),
+        )
+        self._publish(up=None)
+
+    async def _switch(self, watched: Watched) -> None:
+        self._next = None
+        before, old = self.watched, self._poller
+        if watched.target != before.target or watched.mapping != before.mapping:
+            await old.session.close()
+            self._results = {}
+        session = old.session if watched.target == before.target else Session(watched.target)
+        same = (watched.mapping, watched.terms, watched.questions) == (before.mapping, before.terms, before.questions)
+        up = self._status.up if self._results else None
+        self._poller = Poller(session, watched.mapping, watched.terms, old.watch)
+        self._adopt(watched, wider=not same)
+        self._publish(up=up)
+
+    def _take(self, due: Sequence[Question], outcome: Outcome, started: float) -> None:
+        self._last_duration = time.monotonic() - started
+        grace = self.watched.terms.grace
+        for question in due:
+            answer = outcome.answers[question.name]
+            interval = self._interval(question, None if isinstance(answer, DatabaseError) else answer.seconds)
+            if isinstance(answer, DatabaseError):
+                self._results[question.name] = self._tally.failed(question, answer, interval)
+                self._due[question.name] = 0.0
+            else:
+                self._results[question.name] = self._tally.answered(question, answer, outcome.as_of, grace, interval)
+                self._due[question.name] = started + interval - EARLY * self.watched.interval.total_seconds()
+        up = not due or any(self._results[question.name].ok for question in due)
+        if self._failures_in_a_row:
+            log.info("database_back", database=self.watched.name, polls_missed=self._failures_in_a_row)
+        self._failures_in_a_row = 0
+        if up:
+            self._last_success = time.monotonic()
+        self._say_what_changed()
+        self._publish(up=up, as_of=outcome.as_of)
+
+    def _lost(self, due: Sequence[Question], error: DatabaseError, seconds: float) -> None:
+        """The poll as a whole has failed: nothing is known any more, older answers included."""
+        self._last_duration = seconds
+        for question in due:
+            self._tally.failed(question, error, self._interval(question, None))
+        self._results, self._due, self._errors = {}, {}, {}
+        if str(error) != self._status.error:
+            log.error("database_lost", database=self.watched.name, reason=error.reason, error=str(error))
+        self._failures_in_a_row += 1
+        self._publish(up=False, error=str(error))
+
+    def _publish(self, *, up: bool | None, as_of: datetime | None = None, error: str | None = None) -> None:
+        """Replace the status whole."""
+        before, tally = self._status, self._tally
+        known = tuple(self._results[q.name] for q in self._questions if q.name in self._results)
+        moment = as_of or (before.result.as_of if before.result else None)
+        result = Result(self.watched.name, moment, "scan", known) if known and moment else None
+        self._status = replace(
+            before,
+            up=up,
+            error=error,
+            result=result,
+            last_poll=datetime.now(UTC) if up is not None else before.last_poll,
+            last_success=as_of if up and as_of else before.last_success,
+            check_last_success=dict(tally.last_success),
+            check_intervals={q.name: self._shown_interval(q) for q in self._questions},
+            asked=dict(tally.asked),
+            failures=dict(tally.failures),
+            durations=dict(tally.durations),
+            issues=dict(tally.issues),
+            link_seconds=self._poller.watch.seconds,
+        )
+
+    def _say_what_changed(self) -> None:
+        """Log a check's failure once, and its return once; not once a poll."""
+        for name, result in self._results.items():
+            if not result.ok and self._errors.get(name) != result.error:
+                log.error(
+                    "check_failed", database=self.watched.name, check=name, reason=result.reason, error=result.error
+                )
+            if result.ok and name in self._errors:
+                log.info("check_back", database=self.watched.name, check=name)
+        self._errors = {name: result.error or "" for name, result in self._results.items() if not result.ok}
+
+    def _interval(self, question: Question, seconds: float | None) -> float:
+        """Seconds between two askings of a check, given how long the last one took."""
+        own = self.watched.interval.total_seconds()
+        if question.interval is not None:
+            return question.interval.total_seconds()
+        return max(own, SHARE * (seconds or 0.0)) if question.file.scope == "all" else own
+
+    def _shown_interval(self, question: Question) -> float:
+        result = self._results.get(question.name)
+        return max(result.interval if result else self._interval(question, None), self._last_duration)
+
+    def _pause(self, started: float) -> float:
+        """Seconds until the next poll. A late one is skipped, not queued; an outage is tried again sooner, with jitter."""
+        interval = self.watched.interval.total_seconds()
+        spent = time.monotonic() - started
+        if self._failures_in_a_row:
+            backoff = min(interval, FIRST_BACKOFF * 2 ** min(self._failures_in_a_row - 1, 16))
+            return float(backoff * random.uniform(0.8, 1.2))  # noqa: S311  # jitter, not cryptography
+        return interval - spent % interval
+
+    async def _rest(self, seconds: float) -> None:
+        """Sleep, unless new settings come."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        self._wake.clear()

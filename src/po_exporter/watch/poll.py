@@ -1,0 +1,277 @@
+"""One poll: the due checks asked in one snapshot, together where that works, apart where it does not."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+
+import asyncpg
+import structlog
+
+from po_exporter import sql
+from po_exporter.database.schema import Catalog, Presenter, quote_table
+from po_exporter.database.session import Limits, Session, Snapshot
+from po_exporter.errors import DatabaseError, StatementTimeout
+from po_exporter.mapping import SchemaMapping
+from po_exporter.model import LinkRate, Priority
+from po_exporter.sql import LINK_RATE, CheckFile
+from po_exporter.watch.links import MOST_PENDING, LinkWatch
+from po_exporter.watch.memory import split
+from po_exporter.watch.statement import Parameters, compose, compose_query
+
+log = structlog.get_logger()
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LEAST_TIME = timedelta(milliseconds=100)
+"""Less than this left of the poll's time: a check is not begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One enabled check with its settings."""
+
+    file: CheckFile
+    priority: Priority | None
+    tolerance: Decimal | None = None
+    interval: timedelta | None = None
+    threshold: Decimal = Decimal(0)
+
+    @property
+    def name(self) -> str:
+        """The check's name."""
+        return self.file.name
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Under which terms all checks of a database are asked. ``window`` None: everything is in the window."""
+
+    window: timedelta | None
+    grace: timedelta
+    limits: Limits
+    evidence: int
+    identity_budget: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one check answered. ``identities`` is None beyond the identity budget; ``evidence`` is (id, since, details),
+    in order."""
+
+    seconds: float
+    count: int
+    oldest: datetime | None = None
+    identities: list[bytes] | None = None
+    evidence: tuple[tuple[str, datetime | None, Mapping[str, object]], ...] = ()
+    link_rate: LinkRate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one poll brought: for each check that was asked, its answer or why there is none."""
+
+    as_of: datetime
+    standby: bool
+    why_unlocked: str | None
+    answers: Mapping[str, Answer | DatabaseError]
+
+
+@dataclass
+class Poller:
+    """Asks one database, and remembers how it is best asked."""
+
+    session: Session
+    mapping: SchemaMapping
+    terms: Terms
+    watch: LinkWatch = field(default_factory=LinkWatch)
+    apart: set[str] = field(default_factory=set)
+    one_by_one: bool = False
+    _seconds: dict[str, float] = field(default_factory=dict)
+    _catalog: Catalog | None = None
+
+    async def poll(self, due: Sequence[Question]) -> Outcome:
+        """Ask these checks in one snapshot. Raises DatabaseError when the poll as a whole has failed."""
+        async with self.session.snapshot(self.terms.limits, self.mapping) as snapshot:
+            presenter = Presenter(self.mapping, await self._complete(snapshot), unbounded=self.terms.window is None)
+            answers: dict[str, Answer | DatabaseError] = {}
+            askable = []
+            for question in due:
+                obstacle = presenter.obstacle(question.file)
+                if obstacle:
+                    answers[question.name] = obstacle
+                else:
+                    askable.append(question)
+            asking = _Asking(snapshot, presenter, self.terms, self.watch.waited(snapshot.as_of, self.terms.grace))
+            answers |= await self._ask(asking, askable)
+            await self._look_after_links(asking, askable, answers)
+            return Outcome(snapshot.as_of, snapshot.standby, snapshot.why_unlocked, answers)
+
+    async def _ask(self, asking: _Asking, questions: Sequence[Question]) -> dict[str, Answer | DatabaseError]:
+        together = [q for q in questions if not self.one_by_one and q.name not in self.apart]
+        singly = [q for q in questions if q not in together]
+        answers: dict[str, Answer | DatabaseError] = {}
+        if together:
+            try:
+                answers |= await asking.ask(together)
+            except StatementTimeout as error:
+                self.one_by_one = True
+                return dict.fromkeys((q.name for q in questions), error)
+            except DatabaseError as error:
+                if error.ends_poll:
+                    raise
+                singly = list(questions)
+        singly.sort(key=lambda q: (q.file.scope == "all", self._seconds.get(q.name, 0.0)))
+        for question in singly:
+            answers[question.name] = await self._ask_apart(asking, question)
+        if self.one_by_one:
+            spent = sum(answer.seconds for answer in answers.values() if isinstance(answer, Answer))
+            # Together they take what they take apart, or less; with room to spare they are worth another try.
+            self.one_by_one = timedelta(seconds=2 * spent) > self.terms.limits.statement
+        return answers
+
+    async def _ask_apart(self, asking: _Asking, question: Question) -> Answer | DatabaseError:
+        limits, left = self.terms.limits, asking.snapshot.remaining - LEAST_TIME
+        if left < LEAST_TIME:
+            self.apart.add(question.name)
+            return StatementTimeout("the other checks left no time for it in this poll; see monitor.poll_timeout")
+        await asking.snapshot.allow(min(limits.statement, left))
+        try:
+            answer = (await asking.ask([question]))[question.name]
+        except DatabaseError as error:
+            if error.ends_poll:
+                raise
+            self.apart.add(question.name)
+            self._seconds[question.name] = float("inf")
+            return error
+        self.apart.discard(question.name)
+        self._seconds[question.name] = answer.seconds
+        return answer
+
+    async def _look_after_links(
+        self, asking: _Asking, questions: Sequence[Question], answers: Mapping[str, Answer | DatabaseError]
+    ) -> None:
+        """Learn which filled orders wait for a link, where the checks that ask for them were answered."""
+        asked = [q.file for q in questions if q.name in ("unlinked_filled_order", "aged_unlinked_order")]
+        if not asked or any(isinstance(answers[file.name], DatabaseError) for file in asked):
+            return
+        everywhere = any(file.scope == "all" for file in asked)
+        try:
+            unlinked, known = await asking.links(asked, self.watch.ids, everywhere=everywhere)
+        except DatabaseError as error:
+            if error.ends_poll:
+                raise
+            log.warning("links_not_followed", database=self.session.target.name, error=str(error))
+            return
+        self.watch.take(asking.snapshot.as_of, unlinked, known)
+
+    async def _complete(self, snapshot: Snapshot) -> Catalog:
+        """The catalog with the types of the mapping's SQL expressions, each asked for alone when anything changed."""
+        if self._catalog is not None and self._catalog.tables == snapshot.catalog.tables:
+            return self._catalog
+        expressions: dict[tuple[str, str], str | DatabaseError] = {}
+        for role, side in (("orders", self.mapping.orders), ("positions", self.mapping.positions)):
+            for name, column in side.columns.items():
+                if not column.is_sql or role not in snapshot.catalog.tables:
+                    continue
+                # A scalar subquery has exactly one column, so that an expression stays an expression.
+                query = f"SELECT pg_typeof((SELECT (\n{column.text}\n) FROM {quote_table(side.table)} LIMIT 0))::text"
+                try:
+                    async with snapshot.savepoint():
+                        expressions[role, name] = str((await snapshot.fetch(query))[0][0])
+                except DatabaseError as error:
+                    if error.ends_poll:
+                        raise
+                    expressions[role, name] = error
+        failed = any(isinstance(kind, DatabaseError) for kind in expressions.values())
+        catalog = replace(snapshot.catalog, expressions=expressions)
+        self._catalog = None if failed else catalog
+        return catalog
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """One snapshot, with everything that a statement in it is told."""
+
+    snapshot: Snapshot
+    presenter: Presenter
+    terms: Terms
+    waited: Sequence[str]
+
+    async def ask(self, questions: Sequence[Question]) -> dict[str, Answer]:
+        """Ask these checks in one statement, behind a savepoint."""
+        own: dict[str, Parameters] = {
+            q.name: {} if q.tolerance is None else {"tolerance": (q.tolerance, "numeric")} for q in questions
+        }
+        query, arguments = compose(self.presenter, [q.file for q in questions], self._parameters(), own)
+        async with self.snapshot.savepoint():
+            started = time.monotonic()
+            rows = await self.snapshot.fetch(query, *arguments)
+            seconds = time.monotonic() - started
+        return {row["name"]: _answer(row, seconds) for row in rows}
+
+    async def links(
+        self, files: Sequence[CheckFile], ids: Sequence[str], *, everywhere: bool
+    ) -> tuple[list[tuple[str, datetime | None]], dict[str, bool]]:
+        """(id, fill time) of the youngest filled orders without link; for each of ``ids``, whether it is linked."""
+        parameters = self._parameters() | {
+            "pending_limit": (MOST_PENDING, "bigint"),
+            "pending": (list(ids), f"text[]::{self.presenter.id_type('orders')}[]"),
+        }
+        needed = {name for file in files for name in file.needs}
+        scope = "in_window OR NOT past_grace" if everywhere else "in_window"
+        async with self.snapshot.savepoint():
+            query, arguments = compose_query(self.presenter, sql.read("pending.sql"), needed, parameters, scope)
+            unlinked = [(row["id"], _time(row["filled"])) for row in await self.snapshot.fetch(query, *arguments)]
+            known: dict[str, bool] = {}
+            if ids:
+                query, arguments = compose_query(self.presenter, sql.read("linked.sql"), needed, parameters)
+                known = {row["id"]: row["linked"] for row in await self.snapshot.fetch(query, *arguments)}
+        return unlinked, known
+
+    def _parameters(self) -> dict[str, tuple[object, str]]:
+        as_of, terms = self.snapshot.as_of, self.terms
+        return self.presenter.parameters | {
+            "as_of": (as_of, "timestamptz"),
+            "window_start": (_before(as_of, terms.window), "timestamptz"),
+            "grace_start": (_before(as_of, terms.grace), "timestamptz"),
+            "grace": (terms.grace, "interval"),
+            "seen": (list(self.waited), "text[]"),
+            "evidence": (terms.evidence, "bigint"),
+            "identity_budget": (terms.identity_budget, "bigint"),
+        }
+
+
+def _before(as_of: datetime, span: timedelta | None) -> datetime:
+    """``as_of`` less a span; the beginning of time where that is longer than time."""
+    try:
+        return as_of - (span or timedelta())
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
+
+
+def _answer(row: asyncpg.Record, seconds: float) -> Answer:
+    if row["name"] == LINK_RATE:
+        rate = LinkRate(eligible=row["count"], links=int(row["evidence"]))
+        return Answer(seconds, rate.eligible, link_rate=rate)
+    # parse_float=str: a decimal of the database stays what it is, to the last digit.
+    shown = json.loads(row["evidence"] or "[]", parse_float=str)
+    identities = row["identities"] if row["count"] else b""
+    return Answer(
+        seconds=seconds,
+        count=row["count"],
+        oldest=_time(row["oldest"]),
+        identities=None if identities is None else split(identities),
+        evidence=tuple((key, _time(since), details or {}) for key, since, details in shown),
+    )
+
+
+def _time(epoch: str | None) -> datetime | None:
+    """Seconds since 1970 as a time; None for what is unknown or beyond the calendar."""
+    try:
+        return EPOCH + timedelta(microseconds=int(Decimal(epoch) * 1_000_000)) if epoch else None
+    except (OverflowError, InvalidOperation):
+        return None

@@ -1,0 +1,105 @@
+"""Builds the one statement of a poll: the canonical relations once, then each check as a branch of a UNION ALL.
+
+Every branch returns the same row: the check's name, its exact count, the oldest ``since``, the hashed ids (up to the
+identity budget) and the first findings as JSON. Details are asked for the shown findings alone, by id.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from po_exporter.database.schema import Presenter
+from po_exporter.sql import LINK_RATE, CheckFile
+
+Parameters = Mapping[str, tuple[object, str]]
+"""Name -> (value, SQL type)."""
+
+LONGEST_DETAILS = 8192
+"""Bytes of a finding's details; longer ones are left out, and say so."""
+
+# What may hold a colon that is no parameter comes first: strings, quoted names, comments, dollar quotes, casts.
+_TOKEN = re.compile(
+    r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/|\$(\w*)\$.*?\$\1\$|::|:([a-z_]+)", re.DOTALL
+)
+
+
+@dataclass
+class Binder:
+    """Turns ``:name`` into ``$1`` and collects the arguments in that order."""
+
+    arguments: list[object] = field(default_factory=list)
+    _places: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def bind(self, text: str, parameters: Parameters, owner: str = "") -> str:
+        """The text with its known parameters numbered; those of one ``owner`` have places of their own."""
+
+        def place(match: re.Match[str]) -> str:
+            name = match.group(2)
+            if name is None or name not in parameters:
+                return match.group(0)
+            if (owner, name) not in self._places:
+                value, kind = parameters[name]
+                self.arguments.append(value)
+                self._places[owner, name] = f"${len(self.arguments)}::{kind}"
+            return self._places[owner, name]
+
+        return _TOKEN.sub(place, text)
+
+
+def compose(
+    presenter: Presenter, checks: Sequence[CheckFile], parameters: Parameters, own: Mapping[str, Parameters]
+) -> tuple[str, list[object]]:
+    """The statement that asks all these checks, and its arguments.
+
+    ``parameters`` are shared, ``own`` holds each check's (its tolerance), by name.
+    """
+    binder = Binder()
+    ctes = [binder.bind(presenter.relations(needed_by(checks)), parameters)]
+    branches = []
+    for check in checks:
+        query = binder.bind(check.sql, own[check.name], check.name)
+        body = binder.bind(_scoped(check, query), parameters)
+        if check.name == LINK_RATE:
+            ctes.append(f"{LINK_RATE} AS MATERIALIZED (SELECT * FROM ({body}) AS answer)")
+            branches.append(f"SELECT '{LINK_RATE}', eligible, NULL::text, NULL::bytea, links::text FROM {LINK_RATE}")
+        else:
+            ctes.append(f"{check.name} AS MATERIALIZED (SELECT id, since FROM ({body}) AS answer)")
+            branches.append(binder.bind(_branch(check.name, body), parameters))
+    header = "AS result (name, count, oldest, identities, evidence)"
+    return "WITH " + ",\n".join(ctes) + "\nSELECT * FROM (\n" + "\nUNION ALL\n".join(
+        branches
+    ) + f"\n) {header}", binder.arguments
+
+
+def compose_query(
+    presenter: Presenter, query: str, needed: Iterable[str], parameters: Parameters, scope: str = "true"
+) -> tuple[str, list[object]]:
+    """One of our own queries over the canonical relations, and its arguments."""
+    binder = Binder()
+    relations = binder.bind(presenter.relations(needed), parameters)
+    scoped = f"scoped_orders AS NOT MATERIALIZED (SELECT * FROM orders WHERE {scope})"
+    return f"WITH {relations},\n{scoped}\n{binder.bind(query, parameters)}", binder.arguments
+
+
+def needed_by(checks: Iterable[CheckFile]) -> set[str]:
+    """The canonical columns that these checks need or show."""
+    return {name for check in checks for name in check.needs | check.uses}
+
+
+def _scoped(check: CheckFile, query: str) -> str:
+    relation = f"{check.entity}s"
+    where = "WHERE in_window" if check.scope == "window" else ""
+    return f"WITH scoped_{relation} AS NOT MATERIALIZED (SELECT * FROM {relation} {where})\nSELECT * FROM (\n{query}\n) AS check_query"
+
+
+def _branch(name: str, body: str) -> str:
+    return f"""SELECT '{name}', (SELECT count(*) FROM {name}), (SELECT extract(epoch FROM min(since) FILTER (WHERE isfinite(since)))::text FROM {name}),
+  (SELECT string_agg(decode(md5(id::text), 'hex'), '') FROM {name} HAVING count(*) <= :identity_budget),
+  (SELECT json_agg(json_build_array(id::text, CASE WHEN isfinite(since) THEN extract(epoch FROM since)::text END,
+            CASE WHEN octet_length(details::text) <= {LONGEST_DETAILS} THEN details::jsonb
+                 ELSE jsonb_build_object('omitted', 'the details are too long to show') END)
+          ORDER BY since NULLS LAST, id)::text
+   FROM (SELECT id, since, details FROM ({body}) AS answer
+         WHERE id IN (SELECT id FROM {name} ORDER BY since NULLS LAST, id LIMIT :evidence)) AS shown)"""
