@@ -20,7 +20,7 @@ LABEL org.opencontainers.image.title="po-exporter" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin po-exporter
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin po-exporter
 COPY --from=build /opt/po-exporter /opt/po-exporter
 ENV PATH=/opt/po-exporter/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 # By number, so that an orchestrator can see that it is not root.

@@ -129,7 +129,9 @@ class Server:
 
     async def forget(self, connection: asyncpg.Connection, role: str) -> None:
         """Begin to count anew for this role."""
-        await connection.execute("SELECT pg_stat_statements_reset(userid => oid) FROM pg_roles WHERE rolname = $1", role)
+        await connection.execute(
+            "SELECT pg_stat_statements_reset(userid => oid) FROM pg_roles WHERE rolname = $1", role
+        )
 
     async def work(self, connection: asyncpg.Connection, role: str) -> Work:
         """What was done for this role since."""

@@ -90,9 +90,10 @@ async def prometheus(tmp_path: Path) -> AsyncIterator[Callable[[str], Awaitable[
 @pytest.fixture
 async def chromium() -> AsyncIterator[Browser]:
     """A headless browser that asks nobody on the network for anything."""
+    binary = program("chromium")
     args = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=program("chromium"), args=args)
+        browser = await playwright.chromium.launch(executable_path=binary, args=args)
         yield browser
         await browser.close()
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -18,8 +21,10 @@ RULES = sorted(ROOT.glob("alerts/*.rules.yaml"))
 RULE_TESTS = sorted(ROOT.glob("alerts/*.test.yaml"))
 CONFIGS = sorted(ROOT.glob("config/*.yaml"))
 
-# What Make and the tools write; .gitignore has the same.
-GENERATED = {".git", ".venv", ".cache", "__pycache__", "build", "dist"}
+# What Make and the tools write.
+GENERATED = {".git"} | {
+    line.rstrip("/") for line in (ROOT / ".gitignore").read_text().splitlines() if line.endswith("/")
+}
 
 # In pieces, so that this file does not break its own rules.
 A_PLACE_ON_ONE_MACHINE = re.compile(r"(?<![\w.}~-])/(?:" + "|".join(("root", "home", "work", "Users")) + r")/\w")
@@ -30,7 +35,7 @@ def texts() -> Iterator[tuple[Path, str]]:
     """Every file of the repository that is text."""
     for path in sorted(ROOT.rglob("*")):
         inside = path.relative_to(ROOT)
-        if path.is_file() and not GENERATED.intersection(inside.parts) and not inside.parts[0].endswith("_cache"):
+        if path.is_file() and not GENERATED.intersection(inside.parts):
             try:
                 yield inside, path.read_text(encoding="utf-8")
             except UnicodeDecodeError:
@@ -67,6 +72,24 @@ def test_the_locks_are_in_step_with_the_project():
             stale.append(text)
     assert stale == [], "`make lock` writes them anew"
     assert {name: test[name] for name in run if test.get(name) != run[name]} == {}, "tests run what the image runs"
+
+
+def test_what_the_program_imports_is_a_dependency_of_its_own():
+    """What another package brings along today may be gone from it tomorrow."""
+    imported = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add((node.module or "").partition(".")[0])
+    imported -= {"po_exporter", *sys.stdlib_module_names}
+    imported -= {"annotated_types", "pydantic_core"}  # pydantic's documentation has its users import these
+    declared = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+    distributions = packages_distributions()
+    assert {
+        name for name in imported if not declared & set(map(canonicalize_name, distributions.get(name, [])))
+    } == set()
 
 
 def test_there_are_configurations_to_start_from():

@@ -26,21 +26,22 @@ _CHOICES = {
 }
 # asyncpg builds the TLS context from these, anew at each connect, in the way of libpq: it takes them in a URI only.
 _TLS = (
-    "sslmode sslnegotiation sslcert sslkey sslpassword sslrootcert sslcrl ssl_min_protocol_version "
-    "ssl_max_protocol_version"
-).split()
+    "sslmode", "sslnegotiation", "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl",
+    "ssl_min_protocol_version", "ssl_max_protocol_version",
+)  # fmt: skip
 _USED = (
-    "host hostaddr port dbname user password passfile connect_timeout application_name fallback_application_name "
-    "options target_session_attrs krbsrvname requiressl"
-).split()
+    "host", "hostaddr", "port", "dbname", "user", "password", "passfile", "connect_timeout", "application_name",
+    "fallback_application_name", "options", "target_session_attrs", "krbsrvname", "requiressl",
+)  # fmt: skip
 # These promise something about the connection that asyncpg cannot keep: the configuration says so at start.
-_PROMISES = "channel_binding gssencmode require_auth requirepeer sslcrldir sslcertmode".split()
+_PROMISES = ("channel_binding", "gssencmode", "require_auth", "requirepeer", "sslcrldir", "sslcertmode")
+_HARMLESS = {"", "prefer", "disable", "allow"}
 _IGNORED = (
-    "client_encoding gssdelegation gsslib keepalives keepalives_count keepalives_idle "
-    "keepalives_interval load_balance_hosts max_protocol_version min_protocol_version oauth_client_id "
-    "oauth_client_secret oauth_issuer oauth_scope replication scram_client_key scram_server_key sslcompression "
-    "sslkeylogfile sslsni tcp_user_timeout"
-).split()
+    "client_encoding", "gssdelegation", "gsslib", "keepalives", "keepalives_count", "keepalives_idle",
+    "keepalives_interval", "load_balance_hosts", "max_protocol_version", "min_protocol_version", "oauth_client_id",
+    "oauth_client_secret", "oauth_issuer", "oauth_scope", "replication", "scram_client_key", "scram_server_key",
+    "sslcompression", "sslkeylogfile", "sslsni", "tcp_user_timeout",
+)  # fmt: skip
 _KNOWN = frozenset([*_TLS, *_USED, *_PROMISES, *_IGNORED])
 _SECRET = {"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"}
 _OTHER_WORDS = {"database": "dbname", "username": "user", "pass": "password", "timeout": "connect_timeout"}
@@ -72,16 +73,21 @@ class Dsn:
 
     @property
     def database(self) -> str:
-        """The database's name: ``dbname``, else PGDATABASE, else the user's name, as in libpq."""
-        name = self.parameters.get("dbname") or os.environ.get("PGDATABASE") or self._user
-        return name or getpass.getuser()
+        """The database's name: ``dbname``, else PGDATABASE, else the user's name, as in libpq.
+
+        Raises ValueError where the system does not know who its own user is either.
+        """
+        given = self.parameters
+        name = given.get("dbname") or os.environ.get("PGDATABASE") or given.get("user") or os.environ.get("PGUSER")
+        try:
+            return name or getpass.getuser()
+        except (OSError, KeyError):
+            raise ValueError("names neither a database nor a user.") from None
 
     @property
     def unkept(self) -> tuple[str, ...]:
         """Names of parameters that ask for a protection which the driver cannot give."""
-        harmless = {("channel_binding", "prefer"), ("channel_binding", "disable"), ("gssencmode", "prefer"),
-                    ("gssencmode", "disable"), ("sslcertmode", "allow")}  # fmt: skip
-        return tuple(p for p in _PROMISES if p in self.parameters and (p, self.parameters[p]) not in harmless)
+        return tuple(name for name in _PROMISES if self.parameters.get(name, "") not in _HARMLESS)
 
     def masked(self) -> str:
         """The same as a URI in which every secret reads ``***``."""
@@ -92,7 +98,7 @@ class Dsn:
         if not rest.get("host", "").startswith("/") and "hostaddr" not in rest:
             rest.pop("host", None)
             rest.pop("port", None)
-            ports = self._ports() or [None] * len(self._hosts())
+            ports: list[int | None] = [*self._ports()] or [None] * len(self._hosts())
             names = (f"[{host}]" if ":" in host else quote(host, safe="") for host in self._hosts())
             address = ",".join(f"{name}:{port}" if port else name for name, port in zip(names, ports, strict=True))
         path = f"/{quote(rest.pop('dbname'), safe='')}" if "dbname" in rest else ""
@@ -105,8 +111,7 @@ class Dsn:
     def connect_arguments(self, password: str | None = None) -> dict[str, Any]:
         """Keyword arguments for ``asyncpg.connect``. ``password`` wins over the one in the connection string.
 
-        Raises OSError (ssl.SSLError is one) when a client certificate for ``sslrootcert=system`` cannot be loaded;
-        asyncpg raises the same for the other files, as it opens them.
+        Raises ValueError for what only shows now: a client certificate that cannot be loaded, or no user at all.
         """
         given = self.parameters
         settings = {"application_name": given.get("application_name") or given.get("fallback_application_name"),
@@ -129,10 +134,6 @@ class Dsn:
             "direct_tls": (tls.get("sslnegotiation") == "direct") if system else None,
         }
         return {name: value for name, value in arguments.items() if value not in (None, [], {})}
-
-    @property
-    def _user(self) -> str | None:
-        return self.parameters.get("user") or os.environ.get("PGUSER")
 
     def _hosts(self) -> list[str]:
         """hostaddr is where to connect to; host alone is looked up."""
@@ -232,7 +233,9 @@ def _check_addresses(given: Mapping[str, str]) -> None:
     if len(ports) not in (1, len(hosts)):
         raise ValueError(f"names {len(hosts)} hosts, but {len(ports)} ports.")
     if "hostaddr" in given and "host" in given and given.get("sslmode") == "verify-full":
-        raise ValueError("has host and hostaddr: with sslmode=verify-full give host alone, it is looked up and verified.")
+        raise ValueError(
+            "has host and hostaddr: with sslmode=verify-full give host alone, it is looked up and verified."
+        )
 
 
 def _check_tls(given: dict[str, str]) -> None:
@@ -257,5 +260,8 @@ def _system_trust(tls: Mapping[str, str]) -> ssl.SSLContext:
         if name in tls:
             setattr(context, bound, ssl.TLSVersion[tls[name].replace(".", "_")])
     if "sslcert" in tls:
-        context.load_cert_chain(tls["sslcert"], tls.get("sslkey"), tls.get("sslpassword", ""))
+        try:
+            context.load_cert_chain(tls["sslcert"], tls.get("sslkey"), tls.get("sslpassword", ""))
+        except OSError as error:  # ssl.SSLError is one
+            raise ValueError(f"has an sslcert or sslkey that cannot be loaded: {error.strerror}.") from None
     return context

@@ -37,6 +37,11 @@ class ConfigError(PoExporterError):
         self.faults = tuple(faults)
         super().__init__("\n".join(str(fault) for fault in faults))
 
+    @classmethod
+    def of(cls, place: str, message: str) -> ConfigError:
+        """One with a single fault."""
+        return cls([Fault(place, message)])
+
 
 class DatabaseError(PoExporterError):
     """The database did not answer.

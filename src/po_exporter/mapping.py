@@ -72,6 +72,18 @@ POSITION_COLUMNS = (
 ).split()
 POSITION_REQUIRED = ("id", "quantity")
 
+DERIVED = (
+    "orders.filled orders.complete orders.direction orders.fill_time orders.in_window orders.past_grace "
+    "orders.contribution positions.signed_quantity positions.active positions.compared positions.in_window "
+    "ledger.orders ledger.quantity ledger.unknown"
+).split()
+CANONICAL = (
+    *(f"orders.{name}" for name in ORDER_COLUMNS),
+    *(f"positions.{name}" for name in POSITION_COLUMNS),
+    *DERIVED,
+)
+"""Everything that a check may name."""
+
 
 def _columns(names: str) -> dict[str, Column]:
     return {name: Column(name) for name in names.split()}

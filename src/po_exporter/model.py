@@ -150,8 +150,8 @@ class Status:
     """Everything that may be shown of one database at one moment; replaced whole after each poll.
 
     ``up`` is None before the first poll has ended. ``result`` is None when nothing is known: before the first poll,
-    and while the database cannot be read. ``poll_interval`` is in seconds, as configured. The totals only grow while the process leads. ``issues`` is by (issue type, priority),
-    ``failures`` by (check, reason).
+    and while the database cannot be read. ``poll_interval`` is in seconds, as configured. The totals only grow while
+    the process leads. ``issues`` is by (issue type, priority), ``failures`` by (check, reason).
     """
 
     database: str
@@ -172,7 +172,7 @@ class Status:
     failures: Mapping[tuple[str, str], int] = field(default_factory=dict)
     durations: Mapping[str, Histogram] = field(default_factory=dict)
     issues: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    link_seconds: Histogram = Histogram.empty(LINK_SECONDS)
+    link_seconds: Histogram = field(default_factory=lambda: Histogram.empty(LINK_SECONDS))
     ready: bool = False
 
     @property

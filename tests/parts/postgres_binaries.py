@@ -23,8 +23,10 @@ def usable_binaries(version: int) -> Iterator[Path]:
     # The directory is named by the exact version; after a change of the pinned one, an older one may still be there.
     found = max(CACHE.glob(f"{version}.*/bin/postgres"), key=_exact_version, default=None)
     postgres = need(found, f"PostgreSQL {version}; `make test` fetches it into .cache/postgres.")
+    command = [postgres, "--version"]
     try:
-        subprocess.run([postgres, "--version"], capture_output=True, check=True, cwd="/", **unprivileged())
+        trial = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **unprivileged())
+        need(postgres if trial.returncode == 0 else None, trial.stderr)
     except PermissionError:
         with unprivileged_directory() as directory:
             shutil.copytree(postgres.parents[1], directory / "postgres", symlinks=True)

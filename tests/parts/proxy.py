@@ -61,11 +61,13 @@ class Proxy:
     def _through(self, dsn: str) -> str:
         return dsn.replace(f":{self.database.server.port}/", f":{self.port}/")
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        task = asyncio.current_task()
-        assert task is not None
+        task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ends = [writer]
         self._writers.add(writer)
         try:
@@ -82,7 +84,6 @@ class Proxy:
             for end in ends:
                 end.close()
                 self._writers.discard(end)
-            self._tasks.discard(task)
 
     async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while chunk := await source.read(CHUNK):
@@ -103,7 +104,7 @@ class Proxy:
 async def running_proxy(database: Database) -> AsyncIterator[Proxy]:
     """A proxy in front of the server of ``database``, gone with its connections when the context ends."""
     proxy = Proxy(database)
-    server = await asyncio.start_server(proxy._serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(proxy._accept, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]
     try:
         yield proxy

@@ -8,6 +8,7 @@ import time
 import asyncpg
 import pytest
 
+from parts.database import fresh_database
 from parts.waiting import until
 
 pytestmark = pytest.mark.database
@@ -69,6 +70,12 @@ async def test_a_server_can_go_down_and_come_back(database):
     database.server.start()
     assert await rows(database.dsn) == 0
     assert await database.fetchval("SELECT 1") == 1, "the test's own connection is opened again"
+
+
+async def test_a_server_that_was_left_stopped_runs_for_the_next_database(server):
+    server.stop()
+    async with fresh_database(server) as database:
+        assert await rows(database.reader_dsn) == 0
 
 
 async def test_the_pooler_gives_a_session_to_each_transaction(database, pooler):

@@ -1,3 +1,4 @@
+# ruff: noqa: TRY004 - pydantic collects ValueErrors; a TypeError would end the reading
 """The kinds of values that a configuration holds, read from the text that stands in the file or a variable.
 
 Every reader raises ValueError with half a sentence for a person, which never repeats the value: it may be a secret.
@@ -5,24 +6,18 @@ Every reader raises ValueError with half a sentence for a person, which never re
 
 from __future__ import annotations
 
-import os
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Annotated, NamedTuple
-from urllib.parse import urlsplit
+from typing import Annotated
 from zoneinfo import ZoneInfo, available_timezones
 
 from annotated_types import Ge, Le
 from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, BeforeValidator, PlainValidator
 
-from po_exporter.dsn import Dsn
-from po_exporter.errors import CredentialsUnreadable
 from po_exporter.mapping import Column, TableName
-from po_exporter.secret import Secret
 
 _UNITS = {"": 1000, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _SIZES = {"": 1, "b": 1, "kb": 2**10, "mb": 2**20, "gb": 2**30}
@@ -96,10 +91,12 @@ def duration(value: object) -> timedelta:
 
 
 def duration_text(value: timedelta) -> str:
-    """The shortest text that ``duration`` reads as this value."""
+    """Text that ``duration`` reads as this value, in a unit of which there are two at least: 60s, 5m, 24h."""
     milliseconds = value // timedelta(milliseconds=1)
-    unit = next(unit for unit in ("d", "h", "m", "s", "ms") if milliseconds % _UNITS[unit] == 0 and milliseconds)
-    return f"{milliseconds // _UNITS[unit]}{unit}"
+    for unit in ("d", "h", "m"):
+        if milliseconds % _UNITS[unit] == 0 and milliseconds >= 2 * _UNITS[unit]:
+            return f"{milliseconds // _UNITS[unit]}{unit}"
+    return f"{milliseconds}ms" if milliseconds % 1000 else f"{milliseconds // 1000}s"
 
 
 def _above_zero(value: timedelta) -> timedelta:
@@ -114,18 +111,20 @@ def _fits_postgres(value: timedelta) -> timedelta:
     return value
 
 
-def size(value: object) -> int:
+class Bytes(int):
+    """A number of bytes; as text, in the largest unit that divides it."""
+
+    def __str__(self) -> str:
+        unit = next(unit for unit in ("GB", "MB", "kB", "B") if self % _SIZES[unit.lower()] == 0)
+        return f"{self // _SIZES[unit.lower()]}{unit}"
+
+
+def size(value: object) -> Bytes:
     """Bytes, in PostgreSQL's units: 1kB is 1024."""
     match = re.fullmatch(r"(\d{1,15})\s*([kmg]?b?)", value.strip().lower()) if isinstance(value, str) else None
     if match is None or match[2] not in _SIZES or int(match[1]) == 0:
         raise ValueError("should be a size such as 512kB, 64MB or 1GB.")
-    return int(match[1]) * _SIZES[match[2]]
-
-
-def size_text(value: int) -> str:
-    """The shortest text that ``size`` reads as this value."""
-    unit = next(unit for unit in ("GB", "MB", "kB", "B") if value % _SIZES[unit.lower()] == 0)
-    return f"{value // _SIZES[unit.lower()]}{unit}"
+    return Bytes(int(match[1]) * _SIZES[match[2]])
 
 
 def time_zone(value: object) -> str:
@@ -140,111 +139,23 @@ def time_zone(value: object) -> str:
     else:
         known = True
     if not known:
-        raise ValueError(f"should be a time zone such as UTC or Europe/Zurich.{near(name, list(available_timezones()))}")
+        meant = near(name, list(available_timezones()))
+        raise ValueError(f"should be a time zone such as UTC or Europe/Zurich.{meant}")
     return name
 
 
 def cron(value: object) -> str:
     """A cron expression of five fields."""
-    found = " ".join(word(value).split())
-    try:
-        if len(found.split()) != 5:
-            raise ValueError('should have five fields, as in "0 2 * * *" (02:00 every day).')
-        CronSim(found.upper(), NOON)
-    except CronSimError as error:
-        raise ValueError(f'is no cron expression such as "0 2 * * *" (02:00 every day): {str(error).lower()}.') from None
-    return found
-
-
-class Listen(NamedTuple):
-    """Where the HTTP server listens; an empty host is every address."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def listen(value: object) -> Listen:
-    """host:port, [IPv6]:port or :port."""
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\s:\[\]/]*)):(\d{1,5})", word(value), re.ASCII)
-    if match is None or int(match[3]) > 65535:
-        raise ValueError('should read host:port, as in "0.0.0.0:9843", "[::1]:9843" or ":9843" for every address.')
-    return Listen(match[1] or match[2], int(match[3]))
-
-
-def url(value: object) -> str:
-    """An http or https address."""
-    found = word(value)
-    try:
-        parts = urlsplit(found)
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        good = False
-    if not good or re.search(r"\s", found):
-        raise ValueError("should be an address that begins with http:// or https://.")
-    return found
-
-
-def address(value: object) -> str:
-    """An e-mail address."""
-    found = word(value)
-    if not re.fullmatch(r"[^@\s<>,;]+@[^@\s<>,;]+", found):
-        raise ValueError("should be an e-mail address, without a name around it.")
-    return found
-
-
-def file(value: object) -> Path:
-    """A file that can be read now."""
-    path = Path(word(value))
-    try:
-        path.open("rb").close()
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "it is not a file name"
-        raise ValueError(f"names a file that cannot be read: {path}: {why}.") from None
-    return path
-
-
-def directory(value: object) -> Path:
-    """A directory that can be listed now."""
-    path = Path(word(value))
-    try:
-        os.scandir(path).close()
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "it is not a directory name"
-        raise ValueError(f"names a directory that cannot be read: {path}: {why}.") from None
-    return path
-
-
-def secret(value: object) -> Secret:
-    """A secret from its text, or from the Path of the file that holds it, which must be readable now."""
-    found = Secret(path=value) if isinstance(value, Path) else Secret(value=text(value))
-    try:
-        revealed = found.reveal()
-    except CredentialsUnreadable as error:
-        raise ValueError(str(error)) from None
-    if not revealed:
-        raise ValueError("should not be empty.")
-    return found
-
-
-def dsn(value: object) -> Secret:
-    """A connection string, as text or in a file."""
-    found = secret(value)
-    parsed = Dsn.parse(found.reveal())
-    try:
-        parsed.database  # noqa: B018 - it may need the name of the system's user
-    except (OSError, KeyError):
-        raise ValueError("names neither a database nor a user.") from None
-    return found
-
-
-def secret_url(value: object) -> Secret:
-    """An address that lets whoever knows it in."""
-    found = secret(value)
-    url(found.reveal())
-    return found
+    fields = word(value).split()
+    problem = "it has five fields"
+    if len(fields) == 5:
+        try:
+            CronSim(" ".join(fields), datetime(2026, 1, 1, tzinfo=UTC))
+        except CronSimError as error:
+            problem = str(error).lower()
+        else:
+            return " ".join(fields)
+    raise ValueError(f'should be a cron expression such as "0 2 * * *" (02:00 every day): {problem}.')
 
 
 def column(value: object) -> Column:
@@ -266,7 +177,7 @@ def table(value: object) -> TableName:
     """A table as PostgreSQL would read its name: what is not quoted folds to lower case."""
     match = re.fullmatch(rf"(?:({_IDENTIFIER})\s*\.\s*)?({_IDENTIFIER})", word(value), re.ASCII)
     if match is None:
-        raise ValueError("should be a table such as orders, oms.\"Order\" or '\"My Orders\"' (double quotes and all).")
+        raise ValueError('should be a table such as orders, oms."Order" or \'"My Orders"\' (double quotes and all).')
     schema, name = match.groups()
     return TableName(_identifier(name), _identifier(schema) if schema else None)
 
@@ -279,32 +190,24 @@ def _identifier(written: str) -> str:
 
 def table_text(value: TableName) -> str:
     """The text that ``table`` reads as this value."""
-    quote = lambda name: name if re.fullmatch("[a-z_][a-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'  # noqa: E731
-    return ".".join(quote(part) for part in (value.schema, value.name) if part)
+    parts = [part for part in (value.schema, value.name) if part]
+    return ".".join(p if re.fullmatch("[a-z_][a-z0-9_]*", p) else '"' + p.replace('"', '""') + '"' for p in parts)
 
 
 Text = Annotated[str, BeforeValidator(text)]
 Word = Annotated[str, BeforeValidator(word)]
 Switch = Annotated[bool, PlainValidator(switch)]
 Count = Annotated[int, BeforeValidator(integer), Ge(1)]
-CountOrNone = Annotated[int, BeforeValidator(integer), Ge(0)]
+CountOrZero = Annotated[int, BeforeValidator(integer), Ge(0)]
 Percentage = Annotated[int, BeforeValidator(integer), Ge(0), Le(100)]
 Port = Annotated[int, BeforeValidator(integer), Ge(1), Le(65535)]
 Number = Annotated[Decimal, BeforeValidator(number), Ge(0)]
 Factor = Annotated[Decimal, BeforeValidator(number), Ge(1)]
-DurationOrNone = Annotated[timedelta, PlainValidator(duration)]
+DurationOrZero = Annotated[timedelta, PlainValidator(duration)]
 Duration = Annotated[timedelta, PlainValidator(duration), AfterValidator(_above_zero)]
 Timeout = Annotated[Duration, AfterValidator(_fits_postgres)]
-Size = Annotated[int, PlainValidator(size)]
+Size = Annotated[Bytes, PlainValidator(size)]
 TimeZone = Annotated[str, PlainValidator(time_zone)]
 Cron = Annotated[str, PlainValidator(cron)]
-ListenAddress = Annotated[Listen, PlainValidator(listen)]
-Url = Annotated[str, PlainValidator(url)]
-Address = Annotated[str, PlainValidator(address)]
-File = Annotated[Path, PlainValidator(file)]
-Directory = Annotated[Path, PlainValidator(directory)]
-SecretText = Annotated[Secret, PlainValidator(secret)]
-SecretDsn = Annotated[Secret, PlainValidator(dsn)]
-SecretUrl = Annotated[Secret, PlainValidator(secret_url)]
 AnyColumn = Annotated[Column, PlainValidator(column)]
 Table = Annotated[TableName, PlainValidator(table)]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from po_exporter.database.canonical import LEDGER, LEDGER_COLUMNS, Templates, derived
+from po_exporter.database.canonical import LEDGER, Templates, derived, ledger, mislinked
 from po_exporter.errors import DatabaseError, Missing, NoRight, QueryFailed
 from po_exporter.mapping import Column, OrdersMapping, PositionsMapping, SchemaMapping, TableName
 from po_exporter.sql import CheckFile
@@ -42,6 +42,7 @@ class Table:
 
     kind: str
     usage: bool
+    may_write: bool
     columns: Mapping[str, tuple[str, bool]]
 
 
@@ -52,6 +53,11 @@ class Catalog:
     tables: Mapping[str, Table]
     expressions: Mapping[tuple[str, str], str | DatabaseError] = field(default_factory=dict)
 
+    @property
+    def sound(self) -> bool:
+        """Whether every SQL expression of the mapping can be used."""
+        return not any(isinstance(kind, DatabaseError) for kind in self.expressions.values())
+
     @classmethod
     def parse(cls, text: str | None) -> Catalog:
         """From the ``tables`` column of introspect.sql; None when neither table exists."""
@@ -61,6 +67,7 @@ class Catalog:
                 role: Table(
                     kind=table["kind"],
                     usage=table["usage"],
+                    may_write=table["may_write"],
                     columns={name: (kind, bool(allowed)) for name, (kind, allowed) in (table["columns"] or {}).items()},
                 )
                 for role, table in found.items()
@@ -90,9 +97,10 @@ class Presenter:
                 return f"schemas.{self.mapping.name}.{role}.columns.{column} is not mapped"
         return None
 
-    def obstacle(self, check: CheckFile) -> DatabaseError | None:
-        """What is missing or forbidden in the database although it is mapped; None when nothing is."""
-        sources = self._sources(check.needs)
+    def obstacle(self, needs: Iterable[str]) -> DatabaseError | None:
+        """What, of the canonical columns named, is missing or forbidden in the database although it is mapped; None
+        when nothing is."""
+        sources = self._sources(needs)
         for role in sorted({role for role, _ in sources}):
             table = self.catalog.tables.get(role)
             name = self._side(role).table
@@ -106,18 +114,35 @@ class Presenter:
         problems = (self._problem(role, name) for role, name in sorted(sources) if name in self._side(role).columns)
         return next((problem for problem in problems if problem), None)
 
-    def relations(self, needed: Iterable[str]) -> str:
-        """The CTEs of the canonical relations, with just the columns named (``orders.filled``, ``ledger``)."""
-        names = {name.rstrip("?") for name in needed}
-        parts = [LEDGER] if "ledger" in names else []
-        if parts:
-            names = (names - {"ledger"}) | set(LEDGER_COLUMNS)
-        for role in reversed(ROLES):
-            columns = sorted(name.split(".")[1] for name in names if name.startswith(f"{role}."))
-            projected = ", ".join(f"{self.expression(role, name)} AS {name}" for name in columns) or "1 AS one"
-            parts.insert(
-                0, f"{role} AS NOT MATERIALIZED (SELECT {projected} FROM {quote_table(self._side(role).table)})"
-            )
+    def relations(self, needed: Iterable[str], *, with_mislinked: bool = False) -> str:
+        """The CTEs of the canonical relations, with just the columns named (``orders.filled``, ``ledger.quantity``).
+
+        ``with_mislinked`` adds ``mislinked_orders``; it goes by pair and account where those of positions are named.
+        """
+        columns: dict[str, set[str]] = {role: set() for role in (*ROLES, "ledger")}
+        for name in needed:
+            role, column = name.rstrip("?").split(".")
+            columns[role].add(column)
+        if with_mislinked:
+            pairs, accounts = (name in columns["positions"] for name in ("trading_pair", "account"))
+            accounts = accounts and self.compares_accounts
+            columns["positions"].add("id")
+            columns["ledger"] |= {"orders"} | {
+                name
+                for name, (source, _) in LEDGER.items()
+                if (source == "trading_pair" and pairs) or (source == "account" and accounts)
+            }
+        if columns["ledger"]:
+            columns["orders"] |= {"position_id"} | {LEDGER[name][0] for name in columns["ledger"]}
+        parts = []
+        for role in ROLES:
+            projected = ", ".join(f"{self.expression(role, name)} AS {name}" for name in sorted(columns[role]))
+            table = quote_table(self._side(role).table)
+            parts.append(f"{role} AS NOT MATERIALIZED (SELECT {projected or '1 AS one'} FROM {table})")
+        if columns["ledger"]:
+            parts.append(ledger(frozenset(columns["ledger"])))
+        if with_mislinked:
+            parts.append(mislinked(pairs=pairs, accounts=accounts))
         return ",\n".join(parts)
 
     def expression(self, role: str, name: str) -> str:
@@ -152,9 +177,14 @@ class Presenter:
         named: dict[str, tuple[object, str]] = {name: (list(values), "text[]") for name, values in words.items()}
         named |= {f"{name}_folded": ([v.strip().lower() for v in values], "text[]") for name, values in words.items()}
         named["has_filled_at"] = ("filled_at" in orders.columns, "boolean")
-        named["compares_accounts"] = ("account" in orders.columns and "account" in positions.columns, "boolean")
+        named["compares_accounts"] = (self.compares_accounts, "boolean")
         named["closed_quantity"] = (positions.closed_quantity, "text")
         return named
+
+    @property
+    def compares_accounts(self) -> bool:
+        """Whether both tables say whose account it is."""
+        return "account" in self.mapping.orders.columns and "account" in self.mapping.positions.columns
 
     @cached_property
     def _templates(self) -> Templates:
@@ -173,10 +203,10 @@ class Presenter:
         """The plain columns behind canonical ones, as (role, column)."""
         found: set[tuple[str, str]] = set()
         for name in needed:
-            if name == "ledger":
-                found |= self._sources(LEDGER_COLUMNS)
-                continue
             role, column = name.rstrip("?").split(".")
+            if role == "ledger":
+                found |= self._sources({"orders.position_id", f"orders.{LEDGER[column][0]}"})
+                continue
             template = self._templates.get(f"{role}.{column}")
             if template is None:
                 found.add((role, column))
@@ -227,10 +257,10 @@ class Presenter:
         if name not in self._side(role).columns or self._problem(role, name):
             kind = "numeric" if name in NUMBERS else "timestamptz" if name in TIMES else "text"
             return "NULL::boolean" if name == "is_active" else f"NULL::{kind}"
-        raw, kind = self._raw(role, name), self._type(role, name)
+        raw, found = self._raw(role, name), self._type(role, name)
         if (role, name) in (("orders", "position_id"), ("positions", "id")):
             return self._link_key(raw)
-        return raw if name == "id" else self._convert(role, name, raw, kind or "") or raw
+        return raw if name == "id" else self._convert(role, name, raw, found or "") or raw
 
     def _link_key(self, raw: str) -> str:
         """A link or what it names, so that the two can be compared whatever their types."""

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 
@@ -38,6 +38,9 @@ IDLE_IN_TRANSACTION = timedelta(seconds=10)
 OLDEST_SERVER = 14
 
 
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"  # generic only in its stubs
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where a database is, and who we are there. Both secrets are read again at each connect."""
@@ -60,10 +63,10 @@ class Limits:
 class Snapshot:
     """One moment of the database. ``as_of`` is its clock at the query that took the snapshot.
 
-    ``locked`` is False where ACCESS SHARE locks could not be had for a reason other than time; ``why_unlocked`` says it.
+    ``why_unlocked`` says why the tables are not locked, where that is for another reason than time; else it is None.
     """
 
-    connection: asyncpg.Connection[asyncpg.Record]
+    connection: Connection
     as_of: datetime
     standby: bool
     catalog: Catalog
@@ -105,16 +108,16 @@ class Session:
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._connection: Connection | None = None
         self._backend: tuple[str, str] | None = None
         self._given_up: list[tuple[str, str]] = []
 
     @property
-    def connected(self) -> bool:
-        """Whether there is a connection that looks usable."""
-        return self._connection is not None and not self._connection.is_closed()
+    def direct(self) -> bool:
+        """Whether the server's session is ours alone: no pooler lends it to others between transactions."""
+        return self._backend is not None
 
-    async def connect(self) -> asyncpg.Connection[asyncpg.Record]:
+    async def connect(self) -> Connection:
         """The connection, opened if there is none. Raises DatabaseError."""
         if self._connection is not None and not self._connection.is_closed():
             return self._connection
@@ -126,7 +129,7 @@ class Session:
         except ValueError as error:
             raise CredentialsUnreadable(f"databases.{self.target.name}.dsn: {error}") from None
         try:
-            connection = await asyncpg.connect(**arguments, statement_cache_size=0)
+            connection: Connection = await asyncpg.connect(**arguments, statement_cache_size=0)
         except DRIVER_ERRORS as error:
             raise translate(error) from None
         self._connection = connection
@@ -193,9 +196,7 @@ class Session:
             if self._backend:
                 self._given_up.append(self._backend)
 
-    async def _begin(
-        self, connection: asyncpg.Connection[asyncpg.Record], limits: Limits, mapping: SchemaMapping
-    ) -> str | None:
+    async def _begin(self, connection: Connection, limits: Limits, mapping: SchemaMapping) -> str | None:
         """Begin, with deadlines, then locks; why there are none, or None."""
         settings = {
             "statement_timeout": _milliseconds(limits.statement),
@@ -226,15 +227,15 @@ class Session:
             return str(error)
         return None
 
-    async def _roll_back(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    async def _roll_back(self, connection: Connection) -> None:
         try:
             await connection.execute("ROLLBACK", timeout=GOODBYE_TIMEOUT)
         except DRIVER_ERRORS:
             await self.close()
 
 
-async def _execute(connection: asyncpg.Connection[asyncpg.Record], statements: str) -> None:
-    """Run statements of our own making by the simple protocol, which prepares nothing and takes no snapshot for them."""
+async def _execute(connection: Connection, statements: str) -> None:
+    """Run statements of our own making by the simple protocol, which prepares nothing and takes no snapshot."""
     try:
         await connection.execute(statements)
     except DRIVER_ERRORS as error:

@@ -52,7 +52,7 @@ read -r _
 for _ in $(seq 100); do
     [ -e "$1" ] || exit 0
     pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null)
-    case $pid in '' | *[!0-9]*) ;; *) kill -QUIT "$pid" ;; esac
+    case $pid in '' | *[!0-9]*) ;; *) : ;; esac
     rm -rf "$1"
     sleep 0.1
 done
@@ -69,8 +69,12 @@ class Server:
     log: Path
 
     def dsn(self, user: str, password: str, database: str) -> str:
-        """The address of a database of this server, with the password in it."""
-        return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}"
+        """The address of a database of this server, with the password in it.
+
+        Without TLS, which the server does not offer: the driver would look for certificates below a home directory,
+        and fail where it may not enter that.
+        """
+        return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}?sslmode=disable"
 
     @property
     def superuser_dsn(self) -> str:
@@ -181,7 +185,7 @@ async def _answers(server: Server) -> bool:
     while server.process.returncode is None:
         try:
             connection = await asyncpg.connect(server.superuser_dsn)
-        except (OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
+        except (ConnectionError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
             await asyncio.sleep(0.05)
         else:
             await connection.close()

@@ -1,4 +1,4 @@
-"""What the demo tells the person who started it: where to look, what it breaks and mends, what the sidecar makes of it."""
+"""What the demo tells the person who started it: where to look, what goes wrong, and what the sidecar makes of it."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Story:
         """Something that happened just now."""
         self.line(f"{datetime.now().astimezone():%H:%M:%S}  {kind:<8} {text}", STYLES[kind])
 
-    def opening(self, *, listen: str, rate: float, dsn: str, position: str) -> None:
+    def opening(self, listen: str, port: int, *, rate: float, dsn: str, position: str) -> None:
         """Where to look and what to try. The password in ``dsn`` is worth nothing outside this demo."""
-        url = _address(listen)
+        url = _address(listen, port)
         for text in (
             f"A trading API that makes {rate:g} orders a second, its PostgreSQL, and the sidecar that watches them:",
             "",
@@ -72,8 +72,8 @@ def _verdict(status: Status) -> str:
     return f"{status.verdict}: {', '.join(unknown + wrong)}"
 
 
-def _address(listen: str) -> str:
+def _address(listen: str, port: int) -> str:
     """A URL for a browser on this machine: one cannot open 0.0.0.0."""
-    parts = urlsplit(f"//{listen}")
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1", None: "127.0.0.1"}.get(parts.hostname, parts.hostname)  # noqa: S104
-    return f"http://{f'[{host}]' if ':' in str(host) else host}:{parts.port}"
+    host = urlsplit(f"//{listen}").hostname or "127.0.0.1"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -15,7 +15,7 @@ from po_exporter.demo.book import Order, Pair, Position
 
 USUAL_RATE = 20.0
 """Orders a second up to which an order takes the time that a person can watch; above, all goes faster."""
-WRITTEN_APART = 1 / 15
+WRITTEN_APART = 1 / 50
 """The share of orders whose fill, position and link are written in transactions of their own."""
 
 
@@ -205,9 +205,9 @@ class PostgresRecord:
         async with self._pool.acquire() as connection:
             if apart:
                 await connection.execute(CHANGE_ORDER, *_changing(order))
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(0.001)
                 await connection.execute(PUT_POSITION, *position.row())
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(0.001)
                 await connection.execute(LINK_ORDER, order.id, position.id)
                 return
             async with connection.transaction():

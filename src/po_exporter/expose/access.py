@@ -8,11 +8,11 @@ import hashlib
 import hmac
 import ipaddress
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
-from multidict import CIMultiDictProxy
 
 from po_exporter.errors import ConfigError, Fault
 
@@ -24,7 +24,7 @@ SCOPES = frozenset({METRICS, ROWS, ADMIN, "orders.write", "notify.write"})
 _FORM = "should read `name scope[,scope] token`"
 _REALM = 'realm="po-exporter"'
 
-log = structlog.get_logger(__name__)
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +129,12 @@ class Caller:
 
     method: str
     target: str
-    headers: CIMultiDictProxy[str]
+    headers: Sequence[tuple[str, str]]
     address: str | None
+
+    def header(self, name: str) -> list[str]:
+        """The values of every header of that name."""
+        return [value for each, value in self.headers if each.lower() == name.lower()]
 
 
 class Access:
@@ -147,7 +151,7 @@ class Access:
         if self._tokens is None:
             return None if scope == METRICS else _refuse_from_afar(caller)
         reading = caller.method in ("GET", "HEAD")
-        presented = _presented(caller.headers, basic=reading)
+        presented = _presented(caller, basic=reading)
         token = self._tokens.holder(presented) if presented else None
         if token is None:
             challenges = (f"Bearer {_REALM}", f'Basic {_REALM}, charset="UTF-8"')
@@ -158,9 +162,9 @@ class Access:
         return None
 
 
-def _presented(headers: CIMultiDictProxy[str], *, basic: bool) -> str | None:
+def _presented(caller: Caller, *, basic: bool) -> str | None:
     """The token in the Authorization header; None without exactly one that can be read."""
-    values = headers.getall("Authorization", [])
+    values = caller.header("Authorization")
     if len(values) != 1:
         return None
     scheme, _, credentials = values[0].partition(" ")
@@ -190,12 +194,12 @@ def _why_afar(caller: Caller) -> str | None:
     """What tells that a request does not come from this machine; None for one that does."""
     if not _is_loopback(caller.address or ""):
         return "this request comes from another address"
-    for header in caller.headers:
+    for header, _ in caller.headers:
         if _tells_of_a_proxy(header.lower()):
             return f"the header {header} says that a proxy passed this request on"
     if not caller.target.startswith("/"):  # a whole URL, whose host would count instead of the Host header
         return "it is written in the form that is meant for a proxy"
-    hosts = caller.headers.getall("Host", [])
+    hosts = caller.header("Host")
     if len(hosts) != 1 or not _is_loopback_name(_host_name(hosts[0])):
         return "the host that this request names is neither localhost nor a loopback address"
     return None

@@ -103,12 +103,7 @@ CATALOG = (
     Family(
         "position_order_exporter_check_failures_total", "counter", (*CHECK, "reason"), "How often it had no answer."
     ),
-    Family(
-        "position_order_exporter_poll_interval_seconds",
-        "gauge",
-        DB,
-        "Seconds between two polls, or what the last one took where that was longer.",
-    ),
+    Family("position_order_exporter_poll_interval_seconds", "gauge", DB, "Seconds between two polls, as configured."),
     Family("position_order_exporter_mode", "gauge", (*DB, "mode"), "1 for the mode in use."),
     Family(
         "position_order_exporter_snapshot_timestamp_seconds",

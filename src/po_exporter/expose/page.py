@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
+import json
 from dataclasses import dataclass
-from datetime import datetime
-from functools import partial
+from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 
 import jinja2
 
 from po_exporter.expose.api import plain
-from po_exporter.expose.view import LINK_RATE, View, effective_interval, shown_result, why_not_ready
+from po_exporter.expose.view import LINK_RATE, View, shown_result, why_not_ready
 from po_exporter.model import CheckResult, LinkRate, Result, Status, Verdict, worst
 
 PAGES = Path(__file__).parent / "pages"
@@ -27,8 +27,19 @@ CONTENT_SECURITY_POLICY = (
 )
 
 MAX_VALUE = 160  # characters of one value that are shown
+MAX_ERROR = 600  # characters of an error
 MAX_COLUMNS = 8  # of a check's details; the others share a last one
 FIRST_ROWS = 10  # of a check's evidence; the others are folded
+
+WORDS = {**{str(verdict): str(verdict) for verdict in Verdict}, "follows": "Follows", "off": "Not watched"}
+# Of the tab's icon; the page has its own for light and dark.
+_GREY = "#7b8794"
+COLOURS = {"OK": "#17693a", "DEGRADED": "#b26f00", "CRITICAL": "#b3261e"} | dict.fromkeys(
+    ("UNKNOWN", "follows", "off"), _GREY
+)
+
+# Of the details, what is read first; others follow in the order in which they come.
+FIRST_COLUMNS = ("trading_pair", "side", "status", "quantity", "filled_quantity", "expected", "found", "difference")
 
 PRIORITIES = ("high", "medium", "low")
 
@@ -62,6 +73,25 @@ class Section:
     result: Result | None
     stale: bool
     why_not_ready: str
+
+    @property
+    def sentence(self) -> str:
+        """What the result says."""
+        wrong, unknown = self.wrong, self.unknown
+        if unknown:
+            return f"{_number(len(unknown), 'check has', 'checks have')} no answer."
+        if wrong:
+            high = sum(check.priority == "high" for check in wrong)
+            return f"{_number(len(wrong), 'check', 'checks')} found something wrong, {high or 'none'} of high priority."
+        if self.fine:
+            return "Orders and positions agree."
+        return "No check is enabled that could find something wrong."
+
+    @property
+    def known_verdict(self) -> str | None:
+        """What those say that were answered, where that is not the verdict itself."""
+        said = self.result and self.unknown and (self.wrong or self.fine)
+        return str(self.result.known_verdict) if self.result and said else None
 
     @property
     def unknown(self) -> list[CheckResult]:
@@ -112,7 +142,7 @@ class Section:
 
 def render(view: View, now: datetime, *, refresh: bool) -> str:
     """The whole page as HTML. ``refresh`` lets it load itself again at the pace of the polls."""
-    sections = sorted((_section(status, now) for status in view.statuses), key=_worst_first)
+    sections = sorted((_section(status) for status in view.statuses), key=_worst_first)
     judged = [Verdict(section.state) for section in sections if section.state in list(Verdict)]
     pace = min((status.poll_interval for status in view.statuses), default=60.0)
     template = _environment().get_template("page.html.j2")
@@ -122,16 +152,22 @@ def render(view: View, now: datetime, *, refresh: bool) -> str:
         view=view,
         style=STYLE,
         now=now,
+        words=WORDS,
+        colours=COLOURS,
         refresh=int(min(max(pace, 30), 300)) if refresh else None,
         table=table,
         first_rows=FIRST_ROWS,
+        max_error=MAX_ERROR,
         ago=partial(ago, now=now),
     )
 
 
 def table(check: CheckResult) -> Table:
     """A check's evidence for the page, in order."""
-    keys = list(dict.fromkeys(key for finding in check.findings for key in finding.details))
+    found = dict.fromkeys(key for finding in check.findings for key in finding.details)
+    if all(finding.details.get("reason") is None for finding in check.findings):
+        found.pop("reason", None)  # rows that explain themselves give none
+    keys = [key for key in FIRST_COLUMNS if key in found] + [key for key in found if key not in FIRST_COLUMNS]
     columns, others = keys[:MAX_COLUMNS], keys[MAX_COLUMNS:]
     rows = []
     for finding in check.findings:
@@ -144,29 +180,26 @@ def table(check: CheckResult) -> Table:
 
 def ago(when: datetime, now: datetime) -> str:
     """How long ago, in words; clocks that differ a little do not make it the future."""
-    seconds = max((now - when).total_seconds(), 0)
-    if seconds < 1:
-        return "just now"
-    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
-        if seconds >= 2 * size or unit == "second":
-            count = int(seconds // size)
-            return f"{count:,} {unit}{'' if count == 1 else 's'} ago"
-    raise AssertionError("every span has a unit")
+    seconds = int(max((now - when).total_seconds(), 0))
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size:,} {unit} ago"
+    return f"{_number(seconds, 'second', 'seconds')} ago" if seconds else "just now"
 
 
 def stamp(when: datetime) -> str:
-    """To the second, without the zone that stands beside it."""
-    return f"{when:%Y-%m-%d %H:%M:%S}"
+    """In UTC, to the second; the zone stands beside it."""
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def legible(text: object) -> str:
+def legible(text: object, most: int = MAX_VALUE) -> str:
     """A value from a table as it can be shown: cut, and without characters that hide or turn round what is there."""
     whole = str(text)
-    shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in whole[:MAX_VALUE])
-    return shown if len(whole) <= MAX_VALUE else f"{shown}… ({len(whole):,} characters)"
+    shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in whole[:most])
+    return shown if len(whole) <= most else f"{shown}… ({len(whole):,} characters)"
 
 
-def _section(status: Status, now: datetime) -> Section:
+def _section(status: Status) -> Section:
     result = shown_result(status)
     state = "off" if not status.monitored else "follows" if not status.leader else str(status.verdict)
     stale = bool(result and not status.ready)
@@ -176,3 +209,40 @@ def _section(status: Status, now: datetime) -> Section:
 def _worst_first(section: Section) -> tuple[int, str]:
     order = [*reversed(list(Verdict)), "follows", "off"]
     return order.index(section.state), section.status.database
+
+
+def _number(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+def _heading(key: str) -> str:
+    return legible(key.replace("_", " "))
+
+
+def _rate_text(rate: LinkRate) -> str:
+    """Two decimals, cut rather than rounded: 100 % is said only of all."""
+    if not rate.eligible:
+        return "nothing eligible"
+    hundredths = rate.links * 10_000 // rate.eligible
+    return f"{hundredths // 100}.{hundredths % 100:02d} %"
+
+
+def _text(value: object) -> str | None:
+    """A detail as text; lists and objects as JSON."""
+    value = plain(value)
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PAGES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(legible=legible, stamp=stamp, heading=_heading)
+    return environment

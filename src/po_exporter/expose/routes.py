@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from aiohttp import web
-from multidict import CIMultiDict
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as PLAIN
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
 
@@ -74,13 +73,15 @@ class Routes:
 
         async def answer(request: web.Request) -> web.Response:
             address = request.transport.get_extra_info("peername") if request.transport else None
-            caller = Caller(request.method, request.raw_path, request.headers, address[0] if address else None)
+            caller = Caller(
+                request.method, request.raw_path, tuple(request.headers.items()), address[0] if address else None
+            )
             refusal = self._access.refuse(scope, caller)
             if refusal is None:
                 return await handler(request)
             if refusal.status == 403:
                 raise web.HTTPForbidden(text=refusal.sentence)
-            challenges = CIMultiDict(("WWW-Authenticate", challenge) for challenge in refusal.challenges)
+            challenges = [("WWW-Authenticate", challenge) for challenge in refusal.challenges]
             raise web.HTTPUnauthorized(text=refusal.sentence, headers=challenges)
 
         return answer
@@ -92,7 +93,11 @@ class Routes:
 
         def encode() -> tuple[bytes, bool]:
             body = metrics.encode(view, as_openmetrics=as_openmetrics)
-            return (gzip.compress(body, compresslevel=4, mtime=0), True) if zipped and len(body) >= GZIP_FROM else (body, False)
+            return (
+                (gzip.compress(body, compresslevel=4, mtime=0), True)
+                if zipped and len(body) >= GZIP_FROM
+                else (body, False)
+            )
 
         # In a thread: hundreds of databases take a while, and the polls go on meanwhile.
         body, was_zipped = await asyncio.to_thread(encode)
@@ -142,10 +147,14 @@ class Routes:
         try:
             await self._reload()
         except (ConfigError, UsageError) as error:
-            return _sentence(400, str(error))
+            answer = _sentence(400, str(error))
         except PoExporterError as error:
-            return _sentence(500, str(error))
-        return _sentence(200, "The configuration was loaded again.")
+            answer = _sentence(500, str(error))
+        else:
+            answer = _sentence(200, "The configuration was loaded again.")
+        # Other rules may hold from now on: the next request needs a new connection.
+        answer.force_close()
+        return answer
 
     def _chosen(self, request: web.Request) -> Status:
         """The database that the request means. Raises the HTTP error that says why there is none."""
@@ -167,7 +176,9 @@ def _sentence(status: int, text: str) -> web.Response:
 
 
 @web.middleware
-async def _explain(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _explain(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
     """One sentence for each refusal: JSON under /api/, text elsewhere."""
     try:
         return await handler(request)
@@ -175,7 +186,7 @@ async def _explain(request: web.Request, handler: Handler) -> web.StreamResponse
         sentence = error.text or error.reason
         if request.match_info.http_exception is error:  # the router's own
             sentence = f"{request.method} is not possible here." if error.status == 405 else "There is nothing here."
-        headers = CIMultiDict((name, value) for name, value in error.headers.items() if name.lower() != "content-type")
+        headers = [(name, value) for name, value in error.headers.items() if name.lower() != "content-type"]
         if request.path.startswith("/api/"):
             return web.json_response({"error": sentence}, status=error.status, headers=headers)
         return web.Response(text=f"{sentence}\n", status=error.status, headers=headers)

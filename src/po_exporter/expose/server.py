@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -51,51 +52,48 @@ class Server:
         self._reload = reload
         self._runner: web.AppRunner | None = None
         self._listening: list[asyncio.Server] = []
+        self._leaving: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Listens. Raises ConfigError (tokens, certificates) or UsageError (address) when it cannot."""
-        listen = self._listen
-        context = _tls_context(listen)
-        tokens = TokensFile(listen.tokens_file) if listen.tokens_file else None
-        # Without tokens nothing that changes state exists.
-        reload = self._reload if listen.reload and tokens else None
-        routes = Routes(self._view, Access(tokens), reload, guarded=tokens is not None, external_url=listen.external_url)
-        self._runner = web.AppRunner(
-            routes.application(),
-            access_log=None,
-            keepalive_timeout=IDLE_SECONDS,
-            lingering_time=LINGER_SECONDS,
-            shutdown_timeout=STOP_SECONDS,
-            max_line_size=MAX_LINE,
-            max_field_size=MAX_HEADER,
-        )
-        await self._runner.setup()
-        try:
-            self._listening = [await self._serve(context, host=listen.host or None, port=listen.port)]
-        except OSError as error:
-            await self.stop()
-            raise UsageError(f"Cannot listen on {listen.host}:{listen.port}: {_why_not(error)}.") from None
+        await self.change(self._listen)
 
-    async def stop(self) -> None:
-        """Stops listening, gives answers under way a few seconds, and closes every connection."""
-        for listening in self._listening:
-            listening.close()
-        self._listening = []
-        if self._runner:
-            await self._runner.cleanup()
-            self._runner = None
+    async def change(self, listen: Listen) -> None:
+        """Listens and answers as ``listen`` says from now on. Raises like ``start``, and then goes on as before.
+
+        Answers under way, that to a reload among them, are still given by the old rules. An address that stays is
+        kept open all the while.
+        """
+        context = _tls_context(listen)
+        runner = self._runner_for(listen)
+        await runner.setup()
+        stays = self._listening and (listen.host, listen.port) == (self._listen.host, self._listen.port)
+        try:
+            listening = await self._take_over(runner, context) if stays else [await _listen(runner, context, listen)]
+        except OSError as error:
+            await runner.cleanup()
+            raise UsageError(f"Cannot listen on {listen.host}:{listen.port}: {_why_not(error)}.") from None
+        old, self._runner = self._runner, runner
+        self._replace(listening)
+        self._listen = listen
+        if old:
+            task = asyncio.create_task(old.cleanup())
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
 
     async def reload_certificates(self) -> None:
         """Uses what the certificate files hold now, for new connections. Raises ConfigError, and keeps the old ones."""
         context = _tls_context(self._listen)
-        if context is None:
-            return
-        # Authorities can be added to a context that is in use, but not taken away: a new one takes over the same
-        # sockets, through descriptors of its own, so that no connection is turned away meanwhile.
-        old = self._listening
-        self._listening = [await self._serve(context, sock=socket.dup()) for each in old for socket in each.sockets]
-        for listening in old:
-            listening.close()
+        if context and self._runner:
+            self._replace(await self._take_over(self._runner, context))
+
+    async def stop(self) -> None:
+        """Stops listening, gives answers under way a few seconds, and closes every connection."""
+        self._replace([])
+        if self._runner:
+            await self._runner.cleanup()
+            self._runner = None
+        await asyncio.gather(*self._leaving)
 
     @property
     def port(self) -> int:
@@ -104,12 +102,48 @@ class Server:
             return self._listen.port
         return int(self._listening[0].sockets[0].getsockname()[1])
 
-    async def _serve(self, context: ssl.SSLContext | None, **where: object) -> asyncio.Server:
-        if self._runner is None or self._runner.server is None:
-            raise RuntimeError("the server has not been started")
-        handshake = HANDSHAKE_SECONDS if context else None
-        loop = asyncio.get_running_loop()
-        return await loop.create_server(self._runner.server, ssl=context, ssl_handshake_timeout=handshake, **where)
+    def _runner_for(self, listen: Listen) -> web.AppRunner:
+        tokens = TokensFile(listen.tokens_file) if listen.tokens_file else None
+        # Without tokens nothing that changes state exists.
+        reload = self._reload if listen.reload and tokens else None
+        routes = Routes(
+            self._view, Access(tokens), reload, guarded=tokens is not None, external_url=listen.external_url
+        )
+        return web.AppRunner(
+            routes.application(),
+            access_log=None,
+            keepalive_timeout=IDLE_SECONDS,
+            lingering_time=LINGER_SECONDS,
+            shutdown_timeout=STOP_SECONDS,
+            max_line_size=MAX_LINE,
+            max_field_size=MAX_HEADER,
+        )
+
+    async def _take_over(self, runner: web.AppRunner, context: ssl.SSLContext | None) -> list[asyncio.Server]:
+        """Listens at the same address, through descriptors of its own, so that no connection is turned away.
+
+        A context that is in use can be given more authorities, but none can be taken from it: hence a new listener.
+        """
+        sockets = [each.dup() for listening in self._listening for each in listening.sockets]
+        return [await _listen(runner, context, self._listen, existing) for existing in sockets]
+
+    def _replace(self, listening: list[asyncio.Server]) -> None:
+        old, self._listening = self._listening, listening
+        for each in old:
+            each.close()
+
+
+async def _listen(
+    runner: web.AppRunner, context: ssl.SSLContext | None, listen: Listen, existing: socket.socket | None = None
+) -> asyncio.Server:
+    if runner.server is None:
+        raise RuntimeError("the runner has not been set up")
+    loop = asyncio.get_running_loop()
+    handshake = HANDSHAKE_SECONDS if context else None
+    if existing:
+        return await loop.create_server(runner.server, sock=existing, ssl=context, ssl_handshake_timeout=handshake)
+    host = listen.host or None  # every address of the machine
+    return await loop.create_server(runner.server, host, listen.port, ssl=context, ssl_handshake_timeout=handshake)
 
 
 def _tls_context(listen: Listen) -> ssl.SSLContext | None:

@@ -39,7 +39,7 @@ def answered(status: Status) -> Iterator[CheckResult]:
 
 
 def effective_interval(status: Status, check: str) -> float:
-    """Seconds between two answers of a check: never less than between two polls."""
+    """Seconds between two answers of a check: never less than between two polls, whatever it was set to."""
     return max(status.check_intervals.get(check, 0.0), status.poll_interval)
 
 
@@ -49,4 +49,6 @@ def why_not_ready(status: Status) -> str:
         return status.error
     if status.up is None:
         return "its first poll has not ended yet"
+    if not status.up:
+        return "no check was answered in its last poll"
     return "it has no result younger than three intervals"

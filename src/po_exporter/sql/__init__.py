@@ -17,27 +17,15 @@ from itertools import dropwhile
 from pathlib import Path
 from typing import Literal, get_args
 
+from po_exporter.mapping import CANONICAL
 from po_exporter.model import Entity, Priority
 
 Scope = Literal["window", "all"]
 LINK_RATE = "link_rate"
 
-KEYS = (
-    "help",
-    "issue_type",
-    "entity",
-    "priority",
-    "scope",
-    "settles",
-    "tolerance",
-    "needs",
-    "uses",
-    "off_when",
-    "runbook",
-)
+KEYS = "help issue_type entity priority scope among settles tolerance needs uses off_when runbook".split()
 _HEADER = re.compile(r"--\s*([a-z_]+):\s*(.*)")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-RELATIONS = ("orders", "positions", "ledger")
 
 
 class CheckFileError(Exception):
@@ -56,7 +44,7 @@ class CheckFile:
     needs is not mapped, unless it is written with a ``?`` behind it: then it reads as NULL where it is not mapped, and
     is needed where it is. What is only used is shown; where it cannot be read, it is NULL. ``off_when`` is a (setting
     of the positions mapping, value) under which the check has no meaning. ``tolerance`` is the default of the check's
-    own setting of that name.
+    own setting of that name. ``among`` names orders that are found in passing; the check has findings only there.
     """
 
     name: str
@@ -70,6 +58,7 @@ class CheckFile:
     uses: frozenset[str] = frozenset()
     settles: bool = False
     tolerance: Decimal | None = None
+    among: str | None = None
     off_when: tuple[str, str] | None = None
     runbook: str | None = None
 
@@ -129,8 +118,10 @@ def parse_check(name: str, text: str, path: str) -> CheckFile:
     def columns(key: str) -> frozenset[str]:
         names = header.get(key, "").replace(",", " ").split()
         for column in names:
-            if column.split(".")[0] not in RELATIONS:
-                raise fault(lines[key], f"{column!r} is not a canonical column such as orders.filled or ledger")
+            if column.rstrip("?") not in CANONICAL:
+                near = get_close_matches(column, CANONICAL, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else " such as orders.filled or ledger.quantity"
+                raise fault(lines[key], f"{column!r} is not a canonical column{hint}")
         return frozenset(names)
 
     tolerance = None
@@ -146,6 +137,7 @@ def parse_check(name: str, text: str, path: str) -> CheckFile:
     if not query:
         raise fault(len(text.splitlines()), "there is no query below the header")
     rate = name == LINK_RATE
+    window = {f"{header.get('entity')}s.in_window"} if header.get("scope") == "window" else set()
     return CheckFile(
         name=name,
         issue_type=header.get("issue_type", name.upper()),
@@ -153,8 +145,9 @@ def parse_check(name: str, text: str, path: str) -> CheckFile:
         entity="position" if value("entity", get_args(Entity)) == "position" else "order",
         priority=None if rate else _priority(value("priority", get_args(Priority))),
         scope="all" if value("scope", get_args(Scope)) == "all" else "window",
+        among=value("among", ("mislinked",)) if "among" in header else None,
         sql=query,
-        needs=columns("needs"),
+        needs=columns("needs") | window,
         uses=columns("uses"),
         settles=flag("settles"),
         tolerance=tolerance,

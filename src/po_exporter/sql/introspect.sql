@@ -5,6 +5,7 @@ SELECT clock_timestamp() AS as_of,
        (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()) AS backend_start,
        (SELECT json_object_agg(wanted.role, json_build_object(
                    'kind', c.relkind,
+                   'may_write', has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE'),
                    'usage', has_schema_privilege(c.relnamespace, 'USAGE'),
                    'columns', (SELECT json_object_agg(a.attname, json_build_array(
                                           format_type(CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END, NULL),

@@ -28,7 +28,7 @@ class Pending:
 class LinkWatch:
     """The orders whose link is waited for, and the seconds that it took those that got one."""
 
-    seconds: Histogram = Histogram.empty(LINK_SECONDS)
+    seconds: Histogram = field(default_factory=lambda: Histogram.empty(LINK_SECONDS))
     _pending: dict[str, Pending] = field(default_factory=dict)
 
     def waited(self, as_of: datetime, grace: timedelta) -> list[str]:

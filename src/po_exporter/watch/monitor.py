@@ -56,6 +56,7 @@ class Monitor:
         self._results: dict[str, CheckResult] = {}
         self._errors: dict[str, str] = {}
         self._due: dict[str, float] = {}
+        self._said: set[str] = set()
         self._next: Watched | None = None
         self._wake = asyncio.Event()
         self._failures_in_a_row = 0
@@ -162,6 +163,7 @@ class Monitor:
         if up:
             self._last_success = time.monotonic()
         self._say_what_changed()
+        self._say_once(outcome)
         self._publish(up=up, as_of=outcome.as_of)
 
     def _lost(self, due: Sequence[Question], error: DatabaseError, seconds: float) -> None:
@@ -208,6 +210,18 @@ class Monitor:
                 log.info("check_back", database=self.watched.name, check=name)
         self._errors = {name: result.error or "" for name, result in self._results.items() if not result.ok}
 
+    def _say_once(self, outcome: Outcome) -> None:
+        """Log what a DBA should know of our rights, when it is first seen and when it changes."""
+        remarks = []
+        if outcome.may_write:
+            remarks.append(("reader_may_write", f"the role may write {' and '.join(outcome.may_write)}; it need not"))
+        if outcome.why_unlocked:
+            remarks.append(("tables_not_locked", outcome.why_unlocked))
+        for event, message in remarks:
+            if message not in self._said:
+                log.warning(event, database=self.watched.name, message=message)
+        self._said = {message for _, message in remarks}
+
     def _interval(self, question: Question, seconds: float | None) -> float:
         """Seconds between two askings of a check, given how long the last one took."""
         own = self.watched.interval.total_seconds()
@@ -220,7 +234,7 @@ class Monitor:
         return max(result.interval if result else self._interval(question, None), self._last_duration)
 
     def _pause(self, started: float) -> float:
-        """Seconds until the next poll. A late one is skipped, not queued; an outage is tried again sooner, with jitter."""
+        """Seconds until the next poll. A late one is skipped, not queued; after a failure it comes sooner."""
         interval = self.watched.interval.total_seconds()
         spent = time.monotonic() - started
         if self._failures_in_a_row:

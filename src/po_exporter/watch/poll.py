@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
@@ -13,7 +13,8 @@ import asyncpg
 import structlog
 
 from po_exporter import sql
-from po_exporter.database.schema import Catalog, Presenter, quote_table
+from po_exporter.database.expressions import with_expressions
+from po_exporter.database.schema import Catalog, Presenter
 from po_exporter.database.session import Limits, Session, Snapshot
 from po_exporter.errors import DatabaseError, StatementTimeout
 from po_exporter.mapping import SchemaMapping
@@ -77,6 +78,7 @@ class Outcome:
     as_of: datetime
     standby: bool
     why_unlocked: str | None
+    may_write: tuple[str, ...]
     answers: Mapping[str, Answer | DatabaseError]
 
 
@@ -100,17 +102,18 @@ class Poller:
             answers: dict[str, Answer | DatabaseError] = {}
             askable = []
             for question in due:
-                obstacle = presenter.obstacle(question.file)
+                obstacle = presenter.obstacle(question.file.needs)
                 if obstacle:
                     answers[question.name] = obstacle
                 else:
                     askable.append(question)
-            asking = _Asking(snapshot, presenter, self.terms, self.watch.waited(snapshot.as_of, self.terms.grace))
+            asking = Asking(snapshot, presenter, self.terms, self.watch.waited(snapshot.as_of, self.terms.grace))
             answers |= await self._ask(asking, askable)
             await self._look_after_links(asking, askable, answers)
-            return Outcome(snapshot.as_of, snapshot.standby, snapshot.why_unlocked, answers)
+            may_write = tuple(role for role, table in snapshot.catalog.tables.items() if table.may_write)
+            return Outcome(snapshot.as_of, snapshot.standby, snapshot.why_unlocked, may_write, answers)
 
-    async def _ask(self, asking: _Asking, questions: Sequence[Question]) -> dict[str, Answer | DatabaseError]:
+    async def _ask(self, asking: Asking, questions: Sequence[Question]) -> dict[str, Answer | DatabaseError]:
         together = [q for q in questions if not self.one_by_one and q.name not in self.apart]
         singly = [q for q in questions if q not in together]
         answers: dict[str, Answer | DatabaseError] = {}
@@ -133,7 +136,7 @@ class Poller:
             self.one_by_one = timedelta(seconds=2 * spent) > self.terms.limits.statement
         return answers
 
-    async def _ask_apart(self, asking: _Asking, question: Question) -> Answer | DatabaseError:
+    async def _ask_apart(self, asking: Asking, question: Question) -> Answer | DatabaseError:
         limits, left = self.terms.limits, asking.snapshot.remaining - LEAST_TIME
         if left < LEAST_TIME:
             self.apart.add(question.name)
@@ -152,7 +155,7 @@ class Poller:
         return answer
 
     async def _look_after_links(
-        self, asking: _Asking, questions: Sequence[Question], answers: Mapping[str, Answer | DatabaseError]
+        self, asking: Asking, questions: Sequence[Question], answers: Mapping[str, Answer | DatabaseError]
     ) -> None:
         """Learn which filled orders wait for a link, where the checks that ask for them were answered."""
         asked = [q.file for q in questions if q.name in ("unlinked_filled_order", "aged_unlinked_order")]
@@ -169,31 +172,16 @@ class Poller:
         self.watch.take(asking.snapshot.as_of, unlinked, known)
 
     async def _complete(self, snapshot: Snapshot) -> Catalog:
-        """The catalog with the types of the mapping's SQL expressions, each asked for alone when anything changed."""
-        if self._catalog is not None and self._catalog.tables == snapshot.catalog.tables:
-            return self._catalog
-        expressions: dict[tuple[str, str], str | DatabaseError] = {}
-        for role, side in (("orders", self.mapping.orders), ("positions", self.mapping.positions)):
-            for name, column in side.columns.items():
-                if not column.is_sql or role not in snapshot.catalog.tables:
-                    continue
-                # A scalar subquery has exactly one column, so that an expression stays an expression.
-                query = f"SELECT pg_typeof((SELECT (\n{column.text}\n) FROM {quote_table(side.table)} LIMIT 0))::text"
-                try:
-                    async with snapshot.savepoint():
-                        expressions[role, name] = str((await snapshot.fetch(query))[0][0])
-                except DatabaseError as error:
-                    if error.ends_poll:
-                        raise
-                    expressions[role, name] = error
-        failed = any(isinstance(kind, DatabaseError) for kind in expressions.values())
-        catalog = replace(snapshot.catalog, expressions=expressions)
-        self._catalog = None if failed else catalog
-        return catalog
+        """The catalog with the types of SQL expressions, which are asked for again only when a table has changed."""
+        if self._catalog is None or self._catalog.tables != snapshot.catalog.tables:
+            catalog = await with_expressions(snapshot, self.mapping)
+            self._catalog = catalog if catalog.sound else None
+            return catalog
+        return self._catalog
 
 
 @dataclass(frozen=True)
-class _Asking:
+class Asking:
     """One snapshot, with everything that a statement in it is told."""
 
     snapshot: Snapshot
@@ -202,16 +190,20 @@ class _Asking:
     waited: Sequence[str]
 
     async def ask(self, questions: Sequence[Question]) -> dict[str, Answer]:
-        """Ask these checks in one statement, behind a savepoint."""
-        own: dict[str, Parameters] = {
-            q.name: {} if q.tolerance is None else {"tolerance": (q.tolerance, "numeric")} for q in questions
-        }
-        query, arguments = compose(self.presenter, [q.file for q in questions], self._parameters(), own)
+        """Ask these checks in one statement, behind a savepoint. Raises DatabaseError."""
+        query, arguments = self.statement(questions)
         async with self.snapshot.savepoint():
             started = time.monotonic()
             rows = await self.snapshot.fetch(query, *arguments)
             seconds = time.monotonic() - started
         return {row["name"]: _answer(row, seconds) for row in rows}
+
+    def statement(self, questions: Sequence[Question]) -> tuple[str, list[object]]:
+        """The one statement that asks these checks, and its arguments."""
+        own: dict[str, Parameters] = {
+            q.name: {} if q.tolerance is None else {"tolerance": (q.tolerance, "numeric")} for q in questions
+        }
+        return compose(self.presenter, [q.file for q in questions], self._parameters(), own)
 
     async def links(
         self, files: Sequence[CheckFile], ids: Sequence[str], *, everywhere: bool

@@ -16,6 +16,8 @@ from po_exporter.sql import LINK_RATE, CheckFile
 Parameters = Mapping[str, tuple[object, str]]
 """Name -> (value, SQL type)."""
 
+_SCOPED = re.compile(r"\bscoped_(orders|positions)\b")
+
 LONGEST_DETAILS = 8192
 """Bytes of a finding's details; longer ones are left out, and say so."""
 
@@ -56,7 +58,9 @@ def compose(
     ``parameters`` are shared, ``own`` holds each check's (its tolerance), by name.
     """
     binder = Binder()
-    ctes = [binder.bind(presenter.relations(needed_by(checks)), parameters)]
+    narrow = any(check.among for check in checks)
+    relations = [presenter.relations(needed_by(checks), with_mislinked=narrow), *_scopes(checks)]
+    ctes = [binder.bind(relation, parameters) for relation in relations]
     branches = []
     for check in checks:
         query = binder.bind(check.sql, own[check.name], check.name)
@@ -88,14 +92,27 @@ def needed_by(checks: Iterable[CheckFile]) -> set[str]:
     return {name for check in checks for name in check.needs | check.uses}
 
 
+def _scopes(checks: Sequence[CheckFile]) -> list[str]:
+    wanted = sorted({(check.scope, f"{check.entity}s") for check in checks if not check.among})
+    return [
+        f"{scope}_{relation} AS NOT MATERIALIZED"
+        f" (SELECT * FROM {relation} WHERE {'in_window' if scope == 'window' else 'true'})"
+        for scope, relation in wanted
+    ]
+
+
 def _scoped(check: CheckFile, query: str) -> str:
-    relation = f"{check.entity}s"
-    where = "WHERE in_window" if check.scope == "window" else ""
-    return f"WITH scoped_{relation} AS NOT MATERIALIZED (SELECT * FROM {relation} {where})\nSELECT * FROM (\n{query}\n) AS check_query"
+    """The check's query with ``scoped_orders`` and ``scoped_positions`` named for its scope.
+
+    By name and not by a WITH around the query, which would keep the planner from looking into it.
+    """
+    named = _SCOPED.sub(lambda match: f"{check.among or check.scope}_{match.group(1)}", query)
+    return f"SELECT * FROM (\n{named}\n) AS asked"
 
 
 def _branch(name: str, body: str) -> str:
-    return f"""SELECT '{name}', (SELECT count(*) FROM {name}), (SELECT extract(epoch FROM min(since) FILTER (WHERE isfinite(since)))::text FROM {name}),
+    return f"""SELECT '{name}', (SELECT count(*) FROM {name}),
+  (SELECT extract(epoch FROM min(since) FILTER (WHERE isfinite(since)))::text FROM {name}),
   (SELECT string_agg(decode(md5(id::text), 'hex'), '') FROM {name} HAVING count(*) <= :identity_budget),
   (SELECT json_agg(json_build_array(id::text, CASE WHEN isfinite(since) THEN extract(epoch FROM since)::text END,
             CASE WHEN octet_length(details::text) <= {LONGEST_DETAILS} THEN details::jsonb

@@ -5,7 +5,8 @@
 -- settles: true
 -- tolerance: 0.00000001
 -- off_when: closed_quantity = kept
--- needs: positions.id positions.active positions.quantity ledger
+-- needs: positions.id positions.active positions.quantity
+--        ledger.quantity ledger.unknown
 -- uses: positions.trading_pair positions.side positions.opened_at positions.closed_at
 --
 -- Where a closed position keeps its last size (kept_flat), it is its orders that must net to zero.

@@ -2,7 +2,7 @@
 -- entity: order
 -- priority: high
 -- scope: window
--- needs: orders.id orders.exchange_order_id orders.created_at orders.in_window
+-- needs: orders.id orders.exchange_order_id orders.created_at
 --        orders.exchange?
 -- uses: orders.trading_pair orders.status
 SELECT o.id, o.created_at AS since,

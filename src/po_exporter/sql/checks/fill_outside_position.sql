@@ -2,7 +2,7 @@
 -- entity: order
 -- priority: low
 -- scope: window
--- needs: orders.id orders.position_id orders.filled orders.created_at orders.in_window positions.id positions.closed_at
+-- needs: orders.id orders.position_id orders.filled orders.created_at positions.id positions.closed_at
 --        orders.filled_at? positions.opened_at?
 -- uses: orders.trading_pair orders.side orders.status
 --

@@ -2,6 +2,7 @@
 -- entity: order
 -- priority: high
 -- scope: all
+-- among: mislinked
 -- settles: true
 -- needs: orders.id orders.position_id orders.created_at positions.id
 -- uses: orders.trading_pair orders.side orders.status

@@ -3,7 +3,7 @@
 -- priority: high
 -- scope: window
 -- tolerance: 0.00000001
--- needs: orders.id orders.quantity orders.filled_quantity orders.in_window
+-- needs: orders.id orders.quantity orders.filled_quantity
 -- uses: orders.trading_pair orders.side orders.status orders.fill_time
 SELECT o.id, o.fill_time AS since,
        jsonb_build_object('trading_pair', o.trading_pair, 'side', o.side, 'status', o.status,

@@ -3,7 +3,7 @@
 -- priority: medium
 -- scope: window
 -- settles: true
--- needs: positions.id positions.opened_at positions.in_window orders.position_id
+-- needs: positions.id positions.opened_at orders.position_id
 -- uses: positions.trading_pair positions.side positions.quantity
 SELECT p.id, p.opened_at AS since,
        jsonb_build_object('trading_pair', p.trading_pair, 'side', p.side, 'quantity', p.quantity::text) AS details

@@ -4,7 +4,8 @@
 -- scope: all
 -- settles: true
 -- tolerance: 0.00000001
--- needs: positions.id positions.quantity positions.signed_quantity positions.compared ledger
+-- needs: positions.id positions.quantity positions.signed_quantity positions.compared
+--        ledger.orders ledger.quantity ledger.unknown
 -- uses: positions.trading_pair positions.side positions.opened_at
 --
 -- expected: what its orders add up to. found: what the position says. What cannot be known is never taken for equal.

@@ -2,6 +2,7 @@
 -- entity: order
 -- priority: high
 -- scope: all
+-- among: mislinked
 -- needs: orders.id orders.position_id orders.trading_pair orders.created_at positions.id positions.trading_pair
 --        orders.account? positions.account?
 -- uses: orders.side orders.status

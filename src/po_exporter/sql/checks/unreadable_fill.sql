@@ -4,7 +4,7 @@
 -- priority: high
 -- scope: window
 -- settles: true
--- needs: orders.id orders.filled orders.complete orders.filled_quantity orders.direction orders.in_window
+-- needs: orders.id orders.filled orders.complete orders.filled_quantity orders.direction
 -- uses: orders.trading_pair orders.side orders.status orders.fill_time orders.position_id
 SELECT o.id, o.fill_time AS since,
        jsonb_build_object('trading_pair', o.trading_pair, 'side', o.side, 'status', o.status,

@@ -1,0 +1,5 @@
+"""``python -m po_exporter``."""
+
+from po_exporter.cli import main
+
+main()

@@ -1,0 +1,217 @@
+"""Is this database ready to be watched, what would help, and what will watching it cost?"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+import asyncpg
+
+from po_exporter import sql
+from po_exporter.database.expressions import with_expressions
+from po_exporter.database.schema import Presenter, quote_table
+from po_exporter.database.session import Session, Snapshot
+from po_exporter.errors import DatabaseError, DeadlinePassed
+from po_exporter.watch.monitor import Watched
+from po_exporter.watch.poll import Asking, Question
+from po_exporter.watch.statement import compose_query
+
+CLOCKS_APART = 1.0
+"""Seconds between the database's clock and ours that are worth a word."""
+WANTED_INDEXES = {
+    ("orders", "id"): "evidence is looked up by it",
+    ("orders", "position_id"): "without it each position's orders are found by reading the whole table",
+    ("orders", "created_at"): "without it every poll reads the whole table to find the window",
+    ("orders", "exchange_order_id"): "without it duplicate_exchange_order reads the whole table",
+    ("positions", "id"): "links are looked up by it",
+}
+
+
+class Level(StrEnum):
+    """How much a remark matters."""
+
+    OK = "ok"
+    ADVICE = "advice"
+    PROBLEM = "problem"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One thing that doctor found, and what to do about it (None: nothing)."""
+
+    level: Level
+    subject: str
+    message: str
+    action: str | None = None
+
+
+async def examine(watched: Watched) -> list[Remark]:
+    """Everything worth saying about one database. A database that cannot be asked is one UNKNOWN remark."""
+    session, remarks = Session(watched.target), []
+    try:
+        async with asyncio.timeout(watched.terms.limits.poll.total_seconds()):
+            async with session.snapshot(watched.terms.limits, watched.mapping) as snapshot:
+                async for remark in _examine(watched, session, snapshot):
+                    remarks.append(remark)  # noqa: PERF401  # what was found before a failure is kept
+    except TimeoutError:
+        remarks.append(_unknown(DeadlinePassed("the examination took longer than monitor.poll_timeout")))
+    except DatabaseError as error:
+        remarks.append(_unknown(error))
+    finally:
+        await session.close()
+    return remarks
+
+
+def _unknown(error: DatabaseError) -> Remark:
+    return Remark(Level.UNKNOWN, "connection", str(error), "mend this first; nothing behind it could be examined")
+
+
+async def _examine(watched: Watched, session: Session, snapshot: Snapshot) -> AsyncIterator[Remark]:
+    mapping = watched.mapping
+    presenter = Presenter(mapping, await with_expressions(snapshot, mapping))
+    server = (await snapshot.fetch(sql.read("doctor.sql")))[0]
+    kind = "standby" if snapshot.standby else "primary"
+    through = "directly" if session.direct else "through a transaction pooler"
+    yield Remark(Level.OK, "connection", f"PostgreSQL {server['version']}, a {kind}, reached {through}")
+    for remark in _server(server):
+        yield remark
+    orders, positions = mapping.orders.table, mapping.positions.table
+    tables = await snapshot.fetch(
+        sql.read("doctor_tables.sql"), orders.schema, orders.name, positions.schema, positions.name
+    )
+    for remark in _tables(presenter, tables):
+        yield remark
+    if snapshot.why_unlocked:
+        yield Remark(
+            Level.ADVICE,
+            "lock",
+            f"the tables cannot be locked ({snapshot.why_unlocked}), so that a TRUNCATE during a poll can look like an "
+            "empty table",
+            "GRANT SELECT on both whole tables, or map tables instead of views of other kinds",
+        )
+    if mapping.positions.closed_quantity == "kept" and presenter.obstacle(["positions.compared"]) is None:
+        query, arguments = compose_query(
+            presenter,
+            sql.read("doctor_kept.sql"),
+            ["positions.compared", "orders.in_window"],
+            presenter.parameters | {"window_start": (snapshot.as_of, "timestamptz")},
+        )
+        count = (await snapshot.fetch(query, *arguments))[0][0]
+        yield Remark(Level.OK, "positions", f"{count} closed positions keep their last size and are not compared")
+    asking = Asking(snapshot, presenter, watched.terms, [])
+    for question in watched.questions:
+        yield await _check(asking, question)
+
+
+def _server(row: asyncpg.Record) -> Iterator[Remark]:
+    if row["superuser"]:
+        yield Remark(
+            Level.ADVICE,
+            "role",
+            f"{row['role']} is a superuser",
+            "use a role that may do nothing but SELECT on the two tables",
+        )
+    if row["tls"]:
+        yield Remark(Level.OK, "TLS", "the connection is encrypted")
+    elif row["local"]:
+        yield Remark(Level.OK, "TLS", "the connection is not encrypted, and does not leave this machine")
+    else:
+        yield Remark(Level.ADVICE, "TLS", "the connection is not encrypted", "add sslmode=verify-full to the DSN")
+    apart = (row["clock"] - datetime.now(UTC)).total_seconds()
+    if abs(apart) > CLOCKS_APART:
+        yield Remark(
+            Level.ADVICE,
+            "clock",
+            f"the database's clock is {apart:+.1f} s from this machine's",
+            "synchronise both; polls use the database's",
+        )
+    free = row["max_connections"] - row["connections"]
+    limit = row["connection_limit"]
+    yield Remark(
+        Level.OK if limit != 0 and free > 0 else Level.PROBLEM,
+        "connections",
+        f"1 will be used (the reader); {row['connections']} of {row['max_connections']} are taken now"
+        + (f", and {row['role']} may have {limit}" if limit >= 0 else ""),
+    )
+    lacks = [] if row["wal_level"] == "logical" else [f"wal_level is {row['wal_level']}, not logical"]
+    if not (row["replication"] or row["superuser"]):
+        lacks.append(f"{row['role']} has no REPLICATION attribute")
+    yield Remark(
+        Level.OK,
+        "incremental feed",
+        "this version polls by scanning; a change feed would "
+        + (f"lack: {'; '.join(lacks)}" if lacks else "find what it needs"),
+    )
+
+
+def _tables(presenter: Presenter, rows: list[asyncpg.Record]) -> Iterator[Remark]:
+    mapping, found = presenter.mapping, {row["role"]: row for row in rows}
+    for role, side in (("orders", mapping.orders), ("positions", mapping.positions)):
+        if role not in found:
+            yield Remark(
+                Level.PROBLEM,
+                role,
+                f"there is no table {side.table}",
+                f"correct schemas.{mapping.name}.{role}.table, or the search_path of the role",
+            )
+            continue
+        row = found[role]
+        yield Remark(
+            Level.OK, role, f"{side.table}: about {max(row['rows'], 0):,} rows, {row['bytes'] / 2**20:,.0f} MiB"
+        )
+        if presenter.catalog.tables[role].may_write:
+            yield Remark(
+                Level.ADVICE,
+                role,
+                f"the role may write {side.table}",
+                f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {quote_table(side.table)}; it needs only to read",
+            )
+        if row["kind"] != "r":
+            continue
+        leading = {index["column"] for index in json.loads(row["leading"] or "[]")}
+        unique = {
+            i["column"] for i in json.loads(row["leading"] or "[]") if i["unique"] and i["alone"] and not i["partial"]
+        }
+        for (table, name), why in WANTED_INDEXES.items():
+            column = side.columns.get(name)
+            if table != role or column is None or column.is_sql:
+                continue
+            if column.text not in leading:
+                yield Remark(
+                    Level.ADVICE,
+                    f"{role}.{name}",
+                    f"no index leads on {side.table}.{column.text}: {why}",
+                    f'CREATE INDEX CONCURRENTLY ON {quote_table(side.table)} ("{column.text}")',
+                )
+            elif name == "id" and column.text not in unique:
+                yield Remark(
+                    Level.ADVICE,
+                    f"{role}.id",
+                    f"nothing makes {side.table}.{column.text} unique",
+                    "make it a primary key: an id that occurs twice is counted twice",
+                )
+
+
+async def _check(asking: Asking, question: Question) -> Remark:
+    subject = f"check {question.name}"
+    off = asking.presenter.why_off(question.file)
+    if off:
+        return Remark(Level.OK, subject, f"off: {off}")
+    obstacle = asking.presenter.obstacle(question.file.needs)
+    if obstacle:
+        return Remark(Level.PROBLEM, subject, str(obstacle))
+    query, arguments = asking.statement([question])
+    try:
+        async with asking.snapshot.savepoint():
+            rows = await asking.snapshot.fetch(f"EXPLAIN (FORMAT JSON) {query}", *arguments)
+    except DatabaseError as error:
+        if error.ends_poll:
+            raise
+        return Remark(Level.PROBLEM, subject, str(error))
+    plan = json.loads(rows[0][0])[0]["Plan"]
+    return Remark(Level.OK, subject, f"planner's cost {plan['Total Cost']:,.0f} ({question.file.scope})")

@@ -1,0 +1,1 @@
+"""Mending, and what it starts with: seeing how a position came to be."""
