@@ -7,9 +7,10 @@ import math
 import re
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -133,10 +134,10 @@ async def _take_turns(place: Place, plan: Plan, result: Run, say: Callable[[str]
             result.ready.append(ready)
             return poll
 
-        turns = {
+        turns: dict[str, Callable[[], Awaitable[Poll]]] = {
             FULL: lambda: ours(full=True),
             WINDOW: lambda: ours(full=False),
-            **{peer.name: (lambda peer=peer: peer.poll(place)) for peer in plan.peers},
+            **{peer.name: partial(peer.poll, place) for peer in plan.peers},
         }
         names = list(turns)
         for repetition in range(plan.repetitions):
@@ -181,7 +182,8 @@ async def _long_run(place: Place, polls: int, result: Run) -> None:
                 # Those just after a poll's statement count as well: its result is being taken in.
                 if last_seen > begun - 2 / LOOKS_A_SECOND:
                     result.scrapes.append(seconds)
-                ended = int(float(ENDED.search(text)[1]))
+                count = ENDED.search(text)
+                ended = int(float(count.group(1))) if count else 0
                 await asyncio.sleep(1 / SCRAPES_A_SECOND)
         finally:
             looking.cancel()

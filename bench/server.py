@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import psutil
@@ -160,7 +161,9 @@ class Server:
 def running(directory: Path, *, keep: bool) -> Iterator[Server]:
     """A server on ``directory``, made if it is not there; without ``keep`` the directory is removed at the end."""
     programs = install()
-    user = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+    user: dict[str, Any] = {}
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        user = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
     password_file, data = directory / "password", directory / "data"
     try:
         if not data.exists():

@@ -124,7 +124,7 @@ class World:
             if self.is_one_of(order.side, self.rules.buy_sides):
                 total = exact(total, quantity)
             elif self.is_one_of(order.side, self.rules.sell_sides):
-                total = exact(total, -quantity)
+                total = exact(total, quantity.copy_negate())
             else:
                 return None
         return total
@@ -141,14 +141,14 @@ class World:
         if self.is_one_of(position.side, self.rules.long_sides):
             return quantity
         if self.is_one_of(position.side, self.rules.short_sides):
-            return -quantity
+            return quantity.copy_negate()
         return None
 
     def differs(self, one: Decimal, other: Decimal) -> bool:
         """By more than the tolerance. What is no number, or infinite, differs from every sum of finite ones."""
         if not one.is_finite() or not other.is_finite():
             return True
-        return abs(exact(one, -other)) > self.rules.tolerance
+        return exact(one, other.copy_negate()).copy_abs() > self.rules.tolerance
 
     @staticmethod
     def is_one_of(value: str | None, wanted: tuple[str, ...]) -> bool:
@@ -200,12 +200,13 @@ class World:
         }
 
     def overfilled_order(self) -> set[str]:
-        """Whatever its status: more has been filled than was asked for."""
+        """Whatever its status: more has been filled than was asked for. NULL on either side says nothing."""
         return {
             each.id
             for each in self.orders
             if self.in_window(each.created_at)
             and each.quantity is not None
+            and each.filled_quantity is not None
             and above(each.filled_quantity, exact(each.quantity, self.rules.tolerance))
         }
 

@@ -52,6 +52,8 @@ def translate(error: BaseException) -> DatabaseError:
         return Unreachable("the server did not answer in time")
     if isinstance(error, ssl.SSLCertVerificationError):
         return Unreachable(f"the server's certificate is not accepted: {error.verify_message}")
+    if isinstance(error, PermissionError) and error.filename:  # the driver looks for certificates below HOME
+        return Unreachable(f"may not look at {error.filename}; set HOME to a directory that this user may enter")
     if isinstance(error, OSError):
         return Unreachable(f"cannot reach the server: {error.strerror or error}")
     return Unreachable(f"the connection was lost: {_sentence(str(error))}")

@@ -31,8 +31,8 @@ STOP_WITHIN = 5.0
 async def run_demo(listen: str, rate: float, duration: float | None, faults: bool) -> int:  # noqa: FBT001 - as the CLI
     """Runs until Ctrl-C, SIGTERM or SIGHUP, or for ``duration`` seconds after the first poll; then returns 0.
 
-    ``listen`` is HOST:PORT, ``rate`` new orders a second, above 0. Raises UsageError or ConfigError when it cannot begin as
-    asked, PoExporterError when a part of it fails later. Nothing is left behind in any case.
+    ``listen`` is HOST:PORT, ``rate`` new orders a second, above 0. Raises UsageError or ConfigError when it cannot
+    begin as asked, PoExporterError when a part of it fails later. Nothing is left behind in any case.
     """
     load(None, environ=_settings("postgresql://po_reader@127.0.0.1/demo", listen))  # a fault is told before all else
     stop = asyncio.Event()

@@ -52,7 +52,7 @@ read -r _
 for _ in $(seq 100); do
     [ -e "$1" ] || exit 0
     pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null)
-    case $pid in '' | *[!0-9]*) ;; *) : ;; esac
+    case $pid in '' | *[!0-9]*) ;; *) kill -QUIT "$pid" ;; esac
     rm -rf "$1"
     sleep 0.1
 done

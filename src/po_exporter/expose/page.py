@@ -117,7 +117,7 @@ class Section:
         numbers: list[tuple[str, str | None]] = []
         if LINK_RATE in self._names:
             numbers += [
-                ("Link rate", _rate_text(rate) if rate else None),
+                ("Link rate", rate_text(rate) if rate else None),
                 ("Eligible orders", f"{rate.eligible:,}" if rate else None),
                 ("Linked", f"{rate.links:,}" if rate else None),
             ]
@@ -219,7 +219,7 @@ def _heading(key: str) -> str:
     return legible(key.replace("_", " "))
 
 
-def _rate_text(rate: LinkRate) -> str:
+def rate_text(rate: LinkRate) -> str:
     """Two decimals, cut rather than rounded: 100 % is said only of all."""
     if not rate.eligible:
         return "nothing eligible"
