@@ -339,7 +339,7 @@ async def test_text_stands_out_from_its_background(opened):
                 .map(element => {
                     let behind = element
                     while (getComputedStyle(behind).backgroundColor == 'rgba(0, 0, 0, 0)') behind = behind.parentElement
-                    return [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor, element.outerHTML]
+                    return [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor, element.className]
                 })"""
         )
         assert len(pairs) > 100

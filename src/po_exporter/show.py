@@ -97,9 +97,10 @@ def show_trail(trail: Trail) -> None:
     )
     if trail.reason:
         console.print(Text(trail.reason))
-    table = Table(
-        "filled", "order", "side", "status", "quantity", "running", box=None, pad_edge=False, header_style="dim"
-    )
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("filled", "order", "side", "status", "quantity", "running"):
+        table.add_column(heading, no_wrap=heading in ("filled", "order"), overflow="fold")
+    table.columns[1].min_width = max((len(order.id) for order in trail.orders), default=0)  # to be copied whole
     for order in trail.orders:
         counted = "" if order.filled else "dim"
         cells = (_time(order.fill_time), order.id, order.side or "", order.status or "", order.filled_quantity or "",
