@@ -30,7 +30,7 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
 
-bench: $(VENV)/.test .cache/postgres/$(POSTGRES)/bin/postgres
+bench: $(VENV)/.test
 	@$(BIN)/python -m bench $(ARGS)
 
 # The exact versions that the image and the tests install, with their hashes and without any registry's address.

@@ -14,8 +14,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bench import contenders, measure, report, server
+from bench import measure, report, server
 from bench.dataset import Dataset
+from bench.peers import available_peers
 
 
 @click.command()
@@ -34,7 +35,7 @@ def main(orders: int, repetitions: int, polls: int, keep: bool, form: str, write
         raise click.BadParameter(str(error), param_hint="--orders") from None
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as for Ctrl-C
     notes = Console(stderr=True)
-    peers, left_out = contenders.peers()
+    peers, left_out = available_peers()
     if left_out and os.environ.get("CI") == "true":
         raise click.ClickException("; ".join(f"{name}: {why}" for name, why in left_out.items()))
     place = server.cache_directory() / (f"server-{dataset.orders}" if keep else f"server-{os.getpid()}")

@@ -55,6 +55,19 @@ DEFECTS = (
 )  # fmt: skip
 
 CHECKS = tuple(sorted({check for defect in DEFECTS for check in defect.findings} - {"eligible"}))
+WINDOW_CHECKS = frozenset(
+    {
+        "link_rate",
+        "unlinked_filled_order",
+        "unreadable_fill",
+        "fill_without_filled_status",
+        "overfilled_order",
+        "fill_outside_position",
+        "duplicate_exchange_order",
+        "position_without_orders",
+    }
+)
+HEADLINES = ("link_rate", "unlinked_filled_order", "orphaned_position_reference", "quantity_mismatch")
 
 
 @dataclass(frozen=True, slots=True)

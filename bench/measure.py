@@ -16,19 +16,10 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 
-from bench.contenders import (
-    Memory,
-    Ours,
-    Peer,
-    Place,
-    Poll,
-    await_poll,
-    first_poll,
-    our_answers,
-    poll_seconds,
-    second_poll,
-)
 from bench.dataset import Dataset, build, is_usable
+from bench.ours import Ours, await_poll, first_poll, our_answers, poll_seconds, second_poll
+from bench.peers import Peer
+from bench.program import Memory, Place, Poll
 from bench.server import Server
 
 FULL, WINDOW = "po-exporter, full check", "po-exporter, window poll"

@@ -16,8 +16,9 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bench.contenders import HEADLINES, WINDOW_CHECKS, Poll
+from bench.dataset import HEADLINES, WINDOW_CHECKS
 from bench.measure import FULL, WINDOW, Run
+from bench.program import Poll
 from bench.server import SETTINGS, VERSION
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"

@@ -242,6 +242,12 @@ class Asked:
         assert found, f"{name} was not asked; off: {self.off}"
         return found
 
+    @property
+    def names(self) -> list[str]:
+        """The checks that were asked, but for the link rate."""
+        assert self.status.result, f"nothing is known: {self.status.error}"
+        return [check.name for check in self.status.result.checks if check.name != "link_rate"]
+
     def good(self, name: str) -> CheckResult:
         """The answer of a check that did answer."""
         found = self.check(name)
@@ -287,15 +293,24 @@ def watched(
     evidence: int = 1000,
     checks: Sequence[CheckFile] | None = None,
 ) -> Watched:
-    """One database with every check that ``checks`` names, ours unless told otherwise."""
+    """One database and these checks, ours unless told otherwise. Each is asked at every poll, however soon it comes."""
     rules = rules or Rules()
     files = load_checks().values() if checks is None else checks
     questions = tuple(
-        Question(each, each.priority, None if each.tolerance is None else rules.tolerance) for each in files
+        Question(each, each.priority, None if each.tolerance is None else rules.tolerance, interval=TICK)
+        for each in files
     )
     limits = Limits(statement=30 * SECOND, lock=SECOND, poll=60 * SECOND)
     terms = Terms(rules.window, rules.grace, limits, evidence, identity_budget=100_000)
     return Watched(Target("test", Secret(dsn)), None, schema, questions, terms, timedelta(minutes=1))
+
+
+async def move_clock(database: Database, to: datetime) -> None:
+    """From now on it is this moment there, for every session."""
+    await database.execute(
+        "CREATE OR REPLACE FUNCTION frozen.clock_timestamp() RETURNS timestamptz STABLE LANGUAGE sql"
+        f" AS $$SELECT timestamptz '{to}'$$"
+    )
 
 
 async def ask(dsn: str, schema: SchemaMapping, rules: Rules | None = None, **options: Any) -> Asked:

@@ -64,9 +64,9 @@ def test_every_check_has_settings_and_the_guides_have_its_thresholds() -> None:
 
 
 def test_a_poll_may_take_twice_a_statement_unless_it_is_told_otherwise(file: ConfigFile) -> None:
-    assert file.load(f"databases: {{t: {{dsn: '{DSN}'}}}}\nmonitor: {{statement_timeout: 4s}}").monitor.poll_timeout == (
-        timedelta(seconds=8)
-    )
+    assert file.load(
+        f"databases: {{t: {{dsn: '{DSN}'}}}}\nmonitor: {{statement_timeout: 4s}}"
+    ).monitor.poll_timeout == (timedelta(seconds=8))
     text = f"databases: {{t: {{dsn: '{DSN}'}}}}\nmonitor: {{statement_timeout: 4s, poll_timeout: 5s}}"
     assert file.load(text).monitor.poll_timeout == timedelta(seconds=5)
 
@@ -74,7 +74,9 @@ def test_a_poll_may_take_twice_a_statement_unless_it_is_told_otherwise(file: Con
 def test_a_flag_wins_over_the_environment_and_that_over_the_file(file: ConfigFile) -> None:
     environ = {"PO_EXPORTER_SERVER__LISTEN": ":2", "PO_EXPORTER_MONITOR__INTERVAL": "2s"}
     text = f"databases: {{t: {{dsn: '{DSN}'}}}}\nserver: {{listen: ':1'}}\nmonitor: {{interval: 1s, grace: 1s}}"
-    config = file.load(text, environ, server__listen="127.0.0.1:3", monitor__window=timedelta(hours=2), monitor__mode=None)
+    config = file.load(
+        text, environ, server__listen="127.0.0.1:3", monitor__window=timedelta(hours=2), monitor__mode=None
+    )
     assert (config.server.host, config.server.port) == ("127.0.0.1", 3)
     assert config.monitor.interval == timedelta(seconds=2)
     assert config.monitor.grace == timedelta(seconds=1)
@@ -144,7 +146,10 @@ databases:
     environment: production
 """
     config = file.load(text)
-    assert [(name, d.environment) for name, d in config.databases.items()] == [("one", "staging"), ("two", "production")]
+    assert [(name, d.environment) for name, d in config.databases.items()] == [
+        ("one", "staging"),
+        ("two", "production"),
+    ]
     assert config.databases["two"].dsn.reveal() == DSN
 
 
@@ -156,8 +161,12 @@ def test_an_empty_section_is_as_good_as_none(file: ConfigFile) -> None:
 
 def test_ones_own_checks_are_read_and_set_like_ours(file: ConfigFile, tmp_path: Path) -> None:
     query = "-- help: A test.\n-- entity: order\n-- priority: low\n-- scope: all\n-- needs: orders.id\n"
-    (tmp_path / "odd_id.sql").write_text(f"{query}SELECT o.id, NULL::timestamptz AS since, '{{}}'::jsonb AS details FROM orders o\n")
-    text = f"databases: {{t: {{dsn: '{DSN}'}}}}\nchecks: {{directory: {tmp_path}, odd_id: {{interval: 5m, threshold: 3}}}}"
+    (tmp_path / "odd_id.sql").write_text(
+        f"{query}SELECT o.id, NULL::timestamptz AS since, '{{}}'::jsonb AS details FROM orders o\n"
+    )
+    text = (
+        f"databases: {{t: {{dsn: '{DSN}'}}}}\nchecks: {{directory: {tmp_path}, odd_id: {{interval: 5m, threshold: 3}}}}"
+    )
     config = file.load(text)
     assert config.check_files["odd_id"].help == "A test."
     assert config.checks["odd_id"].interval == timedelta(minutes=5)
@@ -168,14 +177,21 @@ def test_ones_own_checks_are_read_and_set_like_ours(file: ConfigFile, tmp_path: 
 
 @pytest.mark.parametrize(
     ("written", "host", "port"),
-    [("[::1]:9843", "::1", 9843), (":9843", "", 9843), ("0.0.0.0:9843", "0.0.0.0", 9843), ("localhost:0", "localhost", 0)],
+    [
+        ("[::1]:9843", "::1", 9843),
+        (":9843", "", 9843),
+        ("0.0.0.0:9843", "0.0.0.0", 9843),
+        ("localhost:0", "localhost", 0),
+    ],
 )
 def test_an_address_to_listen_on(written: str, host: str, port: int) -> None:
     assert listen(written) == (host, port)
     assert str(listen(written)) == written
 
 
-@pytest.mark.parametrize("written", ['oms."Order"', "Orders", '"My Orders"', '"a""b"."c.d"', "oms . Bücher", "_x$1", "x" * 70])
+@pytest.mark.parametrize(
+    "written", ['oms."Order"', "Orders", '"My Orders"', '"a""b"."c.d"', "oms . Bücher", "_x$1", "x" * 70]
+)
 async def test_a_table_is_what_postgresql_would_take_it_for(database: Database, written: str) -> None:
     table = kinds.table(written)
     asked = [part[:63] for part in await database.fetchval("SELECT parse_ident($1)", written)]
@@ -231,8 +247,8 @@ def test_what_does_less_than_it_says_is_said_at_start(file: ConfigFile, text: st
 def test_switches_that_ask_for_writes_are_told_what_writing_takes(file: ConfigFile) -> None:
     text = f"databases: {{t: {{dsn: '{DSN}', environment: x}}}}\nlink: {{enabled: true}}\nreconcile: {{auto_fix: true}}"
     assert file.load(text).warnings == (
-        "link.enabled, reconcile.auto_fix: on, but that alone writes nothing; it takes fix_dsn and the fix in fix.allow, "
-        "too.",
+        "link.enabled, reconcile.auto_fix: on, but that alone writes nothing; it takes fix_dsn and the fix in "
+        "fix.allow, too.",
         "link.enabled is on, but this version makes no links yet.",
     )
 

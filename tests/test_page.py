@@ -338,8 +338,9 @@ async def test_text_stands_out_from_its_background(opened):
             """() => [...document.querySelectorAll('p, dt, dd, a, h1, h2, h3, th, td, code, span, summary')]
                 .map(element => {
                     let behind = element
-                    while (getComputedStyle(behind).backgroundColor == 'rgba(0, 0, 0, 0)') behind = behind.parentElement
-                    return [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor, element.className]
+                    const paint = () => getComputedStyle(behind).backgroundColor
+                    while (paint() == 'rgba(0, 0, 0, 0)') behind = behind.parentElement
+                    return [getComputedStyle(element).color, paint(), element.className]
                 })"""
         )
         assert len(pairs) > 100

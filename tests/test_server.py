@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from structlog.testing import capture_logs
 
 from factory import NAMES, answer, failed, finding, link_rate, status, unreadable, view
 from parts.certificates import Authority
@@ -401,6 +402,19 @@ async def test_what_is_too_large_or_malformed_is_refused(sidecar, request_bytes)
     assert (await raw(sidecar.server.port, request_bytes)).split(b" ", 2)[1] == b"400"
 
 
+async def test_nonsense_fills_no_log_and_a_defect_is_told(sidecar):
+    with capture_logs() as logs:
+        await raw(sidecar.server.port, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: \x00\r\n\r\n")
+    assert logs == []
+    sidecar.view = replace(sidecar.view, statuses=(None,))
+    with capture_logs() as logs:
+        response, body = await sidecar.get("/metrics")
+    assert response.status == 500
+    assert b"Traceback" not in body
+    assert [entry["event"] for entry in logs] == ["request_failed"]
+    assert "AttributeError" in logs[0]["traceback"]
+
+
 async def test_a_connection_that_asks_nothing_is_closed(monkeypatch):
     monkeypatch.setattr(server_module, "IDLE_SECONDS", 0.1)
     async with running(view()) as sidecar:
@@ -520,6 +534,13 @@ async def test_the_answers_have_the_fields_that_are_described(sidecar):
         assert told.keys() == schemas["Findings"]["properties"].keys()
 
 
+@pytest.mark.parametrize("several", [True, False])
+async def test_the_description_tells_whether_a_database_has_to_be_named(sidecar, several):
+    sidecar.view = view(status(), status(database="desk")) if several else view()
+    _, document = await sidecar.json("/api/v1/openapi.json")
+    assert document["components"]["parameters"]["database"]["required"] is several
+
+
 async def test_the_description_names_where_clients_find_it():
     async with running(view(), replace(LISTEN, external_url="https://watch.example/po")) as sidecar:
         _, document = await sidecar.json("/api/v1/openapi.json")
@@ -552,20 +573,30 @@ async def _never() -> None:
     raise AssertionError("nobody asked for a reload")
 
 
-async def test_open_connections_do_not_hold_up_the_stop(monkeypatch):
+async def test_open_connections_do_not_hold_up_the_stop(monkeypatch, guarded):
     monkeypatch.setattr(server_module, "STOP_SECONDS", 0.2)
-    async with running(view()) as sidecar:
-        idle = await asyncio.open_connection("127.0.0.1", sidecar.server.port)
-        half = await asyncio.open_connection("127.0.0.1", sidecar.server.port)
-        half[1].write(b"POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nx")
-        await sidecar.get("/-/healthy")
+    async with running(view(), guarded) as sidecar:
+        asked = asyncio.Event()
+
+        async def never_ends() -> None:
+            asked.set()
+            await asyncio.Event().wait()
+
+        sidecar.server._reload = never_ends
+        await sidecar.server.change(guarded)  # so that its routes know of it
+        port = sidecar.server.port
+        idle, half, waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        half[1].write(b"GET /metrics HTTP/1.1\r\nHost: local")
+        authorization = b"Authorization: Bearer s3cret-of-admin"
+        waiting[1].write(b"POST /-/reload HTTP/1.1\r\nHost: localhost\r\n" + authorization + b"\r\n\r\n")
         async with asyncio.timeout(10):
+            await asked.wait()
             await sidecar.server.stop()
-            for reader, writer in (idle, half):
-                await reader.read()
+            for reader, writer in (idle, half, waiting):
+                assert await reader.read() == b""
                 writer.close()
         with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection("127.0.0.1", sidecar.server.port)
+            await asyncio.open_connection("127.0.0.1", port)
 
 
 async def test_a_change_answers_the_reload_that_asked_for_it(guarded, tmp_path):

@@ -147,18 +147,14 @@ class App:
             return  # said in the log and by the metric
 
     async def _serve(self, wanted: Listen) -> None:
-        """Listen as wanted, then stop listening as before; the old server stays when the new one cannot start."""
-        server = Server(wanted, self._view, self.reload)
-        old, moved = (
-            self._server,
-            self._listen is None or (wanted.host, wanted.port) != (self._listen.host, self._listen.port),
-        )
-        if old and not moved:
-            await old.stop()  # the address must be free first; what could be wrong with the rest was validated
-        await server.start()
-        self._server, self._listen = server, wanted
-        if old and moved:
-            await old.stop()
+        """Listen as wanted; as before when that cannot be done."""
+        if self._server:
+            await self._server.change(wanted)
+        else:
+            server = Server(wanted, self._view, self.reload)
+            await server.start()
+            self._server = server
+        self._listen = wanted
 
     def _follow(self, config: Config) -> None:
         """Start, change and stop monitors until they are those of the configuration."""

@@ -31,7 +31,8 @@ class Columns(Section):
 def _columns(title: str, names: list[str], needed: tuple[str, ...]) -> type[Columns]:
     """A section with one optional key a canonical column; what is required is checked in one go, by ``_require``."""
     fields: dict[str, Any] = {
-        name: (AnyColumn | None, optional(None, "Required." if name in needed else "Where there is one.")) for name in names
+        name: (AnyColumn | None, optional(None, "Required." if name in needed else "Where there is one."))
+        for name in names
     }
     return create_model(title, __base__=Columns, **fields)
 

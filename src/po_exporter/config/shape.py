@@ -160,17 +160,17 @@ def hint(path: KeyPath, names: list[str]) -> str:
     """What was probably meant by an unknown key; ``names`` are more names that are known beside it."""
     *parents, name = path
     known, _ = children(kind_at(tuple(parents)))
-    beside = get_close_matches(name, [*known, *names], 1, 0.6)
-    if beside:
-        return f" Did you mean {beside[0]!r}?"
     everywhere: dict[str, list[str]] = {}
     for key in keys():
         for length in range(1, len(key.path) + 1):
             shown = everywhere.setdefault(key.path[length - 1], [])
             if dotted(key.path[:length]) not in shown:
                 shown.append(dotted(key.path[:length]))
-    elsewhere = get_close_matches(name, [part for part in everywhere if part != "*"], 1, 0.7)
+    here = [*(name for name, key in known.items() if not key.is_file), *names]
+    beside = get_close_matches(name, [*known, *names], 1, 0.6)
+    elsewhere = [name] if name in everywhere else [] if beside else get_close_matches(name, everywhere, 1, 0.7)
+    if beside and (not elsewhere or get_close_matches(name, beside, 1, 0.75)):
+        return f" Did you mean {beside[0]!r}?"
     if elsewhere:
         return f" Did you mean {' or '.join(everywhere[elsewhere[0]][:3])}?"
-    here = [*(name for name, key in known.items() if not key.is_file), *names]
     return f" Known here: {', '.join(here)}." if here else ""

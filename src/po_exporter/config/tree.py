@@ -206,6 +206,7 @@ class _Reader:
         if node.tag not in _SCALARS:
             self._fault(node, path, "has a tag (a word that begins with !), and none is known here; quote a text that "
                                     "begins with !.")  # fmt: skip
+            return None
         return str(node.value)
 
     def _fault(self, node: yaml.Node, path: KeyPath, message: str) -> None:
@@ -228,10 +229,8 @@ def _syntax(name: str, error: yaml.YAMLError) -> Fault:
 
 
 def concrete(values: Any, pattern: KeyPath) -> Iterator[KeyPath]:
-    """The paths in the values that a pattern stands for, ``*`` being any name; the last part need not be there."""
-    if len(pattern) == 1:
-        yield pattern
-    elif isinstance(values, dict):
-        for name in values if pattern[0] == "*" else [pattern[0]]:
-            for rest in concrete(values.get(name), pattern[1:]):
-                yield (name, *rest)
+    """The paths that a pattern stands for, ``*`` being any name that the values have there."""
+    below = values if isinstance(values, dict) else {}
+    for name in below if pattern[0] == "*" else [pattern[0]]:
+        for rest in concrete(below.get(name), pattern[1:]) if pattern[1:] else [()]:
+            yield (name, *rest)

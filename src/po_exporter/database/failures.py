@@ -56,7 +56,9 @@ def translate(error: BaseException) -> DatabaseError:
         return Unreachable(f"may not look at {error.filename}; set HOME to a directory that this user may enter")
     if isinstance(error, OSError):
         return Unreachable(f"cannot reach the server: {error.strerror or error}")
-    return Unreachable(f"the connection was lost: {_sentence(str(error))}")
+    # asyncpg's internal errors (it learned of the end while it was about to send) tell a user nothing.
+    why = "" if isinstance(error, asyncpg.InternalClientError) else f": {_sentence(str(error))}"
+    return Unreachable(f"the connection was lost{why}")
 
 
 def _sentence(message: str) -> str:

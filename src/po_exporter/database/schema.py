@@ -136,6 +136,9 @@ class Presenter:
             columns["orders"] |= {"position_id"} | {LEDGER[name][0] for name in columns["ledger"]}
         parts = []
         for role in ROLES:
+            found = self.catalog.tables.get(role)
+            if not columns[role] and not (found and found.usage):
+                continue  # who needs nothing of a table that is not there does not miss it
             projected = ", ".join(f"{self.expression(role, name)} AS {name}" for name in sorted(columns[role]))
             table = quote_table(self._side(role).table)
             parts.append(f"{role} AS NOT MATERIALIZED (SELECT {projected or '1 AS one'} FROM {table})")

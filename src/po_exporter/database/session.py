@@ -25,6 +25,7 @@ from po_exporter.errors import (
     LockTimeout,
     QueryFailed,
     StatementTimeout,
+    Unreachable,
 )
 from po_exporter.mapping import SchemaMapping
 from po_exporter.secret import Secret
@@ -156,9 +157,18 @@ class Session:
         its query cancelled and the connection closed.
         """
         started = time.monotonic()
+        reused = self._connection
         connection = await self.connect()
         try:
-            why_unlocked = await self._begin(connection, limits, mapping)
+            try:
+                why_unlocked = await self._begin(connection, limits, mapping)
+            except Unreachable:
+                if connection is not reused:
+                    raise
+                # Its end went unnoticed since the last snapshot; that says nothing of the database as it is now.
+                await self.close()
+                connection = await self.connect()
+                why_unlocked = await self._begin(connection, limits, mapping)
             orders, positions = mapping.orders.table, mapping.positions.table
             row = await connection.fetchrow(
                 sql.read("introspect.sql"), orders.schema, orders.name, positions.schema, positions.name

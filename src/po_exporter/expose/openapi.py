@@ -8,11 +8,13 @@ from typing import Any
 import yaml
 
 
-def describe(*, version: str, external_url: str | None, guarded: bool, reload: bool) -> dict[str, Any]:
-    """The OpenAPI document of a server: ``guarded`` by tokens or not, with ``reload`` or without."""
+def describe(*, version: str, external_url: str | None, guarded: bool, reload: bool, several: bool) -> dict[str, Any]:
+    """The OpenAPI document of a server: ``guarded`` by tokens or not, with ``reload`` or without, of one database or
+    ``several``."""
     document: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("openapi.yaml").read_text(encoding="utf-8"))
     document["info"]["version"] = version
     document["servers"] = [{"url": external_url or "/"}]
+    document["components"]["parameters"]["database"]["required"] = several
     if not reload:
         del document["paths"]["/-/reload"]
     if not guarded:

@@ -132,12 +132,14 @@ class Routes:
         return web.json_response(api.findings_json(status, check))
 
     async def _openapi(self, _request: web.Request) -> web.Response:
+        view = self._view()
         return web.json_response(
             openapi.describe(
-                version=self._view().version,
+                version=view.version,
                 external_url=self._external_url,
                 guarded=self._guarded,
                 reload=self._reload is not None,
+                several=len(view.statuses) > 1,
             )
         )
 

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
 import ssl
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from po_exporter.errors import ConfigError, Fault, UsageError
 from po_exporter.expose.access import Access, TokensFile
 from po_exporter.expose.routes import Routes
 from po_exporter.expose.tls import server_context
 from po_exporter.expose.view import View
+
+log = structlog.get_logger()
 
 __all__ = ["Listen", "Server", "View"]
 
@@ -112,6 +118,7 @@ class Server:
         return web.AppRunner(
             routes.application(),
             access_log=None,
+            logger=_defects(),
             keepalive_timeout=IDLE_SECONDS,
             lingering_time=LINGER_SECONDS,
             shutdown_timeout=STOP_SECONDS,
@@ -131,6 +138,22 @@ class Server:
         old, self._listening = self._listening, listening
         for each in old:
             each.close()
+
+
+class _Defects(logging.Handler):
+    """Hands on what went wrong inside us. A client that sends nonsense has had its answer, and fills no log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError):
+            trace = "".join(traceback.format_exception(error)) if error else None
+            log.error("request_failed", message=record.getMessage(), traceback=trace)
+
+
+def _defects() -> logging.Logger:
+    logger = logging.Logger("po_exporter.expose", level=logging.WARNING)
+    logger.addHandler(_Defects())
+    return logger
 
 
 async def _listen(

@@ -91,6 +91,9 @@ def _load_directory(directory: Traversable, known: Mapping[str, CheckFile]) -> d
         check = parse_check(file.name.removesuffix(".sql"), text, str(file))
         if check.name in known:
             raise CheckFileError(str(file), 1, f"{check.name} is the name of a built-in check; rename the file")
+        twin = next((other.name for other in found.values() if other.issue_type == check.issue_type), None)
+        if twin:
+            raise CheckFileError(str(file), 1, f"{check.issue_type} is the issue type of {twin} already")
         found[check.name] = check
     return found
 

@@ -13,7 +13,7 @@ import structlog
 
 from po_exporter.database.schema import Catalog, Presenter
 from po_exporter.database.session import Session, Target
-from po_exporter.errors import DatabaseError, DeadlinePassed
+from po_exporter.errors import DatabaseError, DeadlinePassed, Missing, NoRight
 from po_exporter.mapping import SchemaMapping
 from po_exporter.model import CheckResult, Result, Status
 from po_exporter.watch.poll import Outcome, Poller, Question, Terms
@@ -27,6 +27,8 @@ SHARE = 20
 """A check that looks at everything is asked again after this many times its own duration: 5 % of the time at most."""
 EARLY = 0.1
 """A check counts as due this part of the interval early, so that jitter makes it skip no poll."""
+OF_THE_SESSION = (NoRight.reason, Missing.reason)
+"""Another session may see what this one does not: after ALTER ROLE ... SET search_path, or DROP and CREATE ROLE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,11 @@ class Monitor:
         self._failures_in_a_row = 0
         self._last_duration = 0.0
         self._last_success = 0.0
+        self._last_poll: datetime | None = None
         self._poller = Poller(Session(watched.target), watched.mapping, watched.terms)
-        self._adopt(watched, wider=False)
+        self._status = Status(watched.name, watched.interval.total_seconds())
+        self._adopt(watched, wider=set())
+        self._publish(up=None)
 
     @property
     def status(self) -> Status:
@@ -106,13 +111,15 @@ class Monitor:
             self._lost(due, error, time.monotonic() - started)
         else:
             self._take(due, outcome, started)
+        if not self._status.up or any(result.reason in OF_THE_SESSION for result in self._results.values()):
+            await self._poller.session.close()
         return self.status
 
     async def close(self) -> None:
         """Close the connection; for one who polls by hand."""
         await self._poller.session.close()
 
-    def _adopt(self, watched: Watched, *, wider: bool) -> None:
+    def _adopt(self, watched: Watched, *, wider: set[str]) -> None:
         self.watched = watched
         presenter = Presenter(watched.mapping, Catalog({}))
         off = {question.name: presenter.why_off(question.file) for question in watched.questions}
@@ -122,27 +129,26 @@ class Monitor:
         names = {question.name for question in self._questions}
         self._results = {name: result for name, result in self._results.items() if name in names}
         self._due = {}
-        self._status = Status(
-            database=watched.name,
+        self._status = replace(
+            self._status,
             environment=watched.environment,
             poll_interval=watched.interval.total_seconds(),
             monitored=watched.polls,
             check_names=tuple(question.name for question in self._questions),
         )
-        self._publish(up=None)
 
     async def _switch(self, watched: Watched) -> None:
         self._next = None
-        before, old = self.watched, self._poller
-        if watched.target != before.target or watched.mapping != before.mapping:
+        before, old, known = self.watched, self._poller, self._status
+        if not watched.polls or (watched.target, watched.mapping) != (before.target, before.mapping):
             await old.session.close()
             self._results = {}
         session = old.session if watched.target == before.target else Session(watched.target)
-        same = (watched.mapping, watched.terms, watched.questions) == (before.mapping, before.terms, before.questions)
-        up = self._status.up if self._results else None
         self._poller = Poller(session, watched.mapping, watched.terms, old.watch)
-        self._adopt(watched, wider=not same)
-        self._publish(up=up)
+        self._adopt(watched, wider=_wider(before, watched))
+        # What could not be read cannot be read until a poll has shown otherwise.
+        up = known.up if watched.polls and (self._results or known.up is False) else None
+        self._publish(up=up, error=None if up is None else known.error)
 
     def _take(self, due: Sequence[Question], outcome: Outcome, started: float) -> None:
         self._last_duration = time.monotonic() - started
@@ -157,9 +163,13 @@ class Monitor:
                 self._results[question.name] = self._tally.answered(question, answer, outcome.as_of, grace, interval)
                 self._due[question.name] = started + interval - EARLY * self.watched.interval.total_seconds()
         up = not due or any(self._results[question.name].ok for question in due)
+        if not up:  # nothing can be read now, so that older answers are not to be believed either
+            self._results = {question.name: self._results[question.name] for question in due}
+            self._due = {}
         if self._failures_in_a_row:
             log.info("database_back", database=self.watched.name, polls_missed=self._failures_in_a_row)
         self._failures_in_a_row = 0
+        self._last_poll = datetime.now(UTC)
         if up:
             self._last_success = time.monotonic()
         self._say_what_changed()
@@ -175,6 +185,7 @@ class Monitor:
         if str(error) != self._status.error:
             log.error("database_lost", database=self.watched.name, reason=error.reason, error=str(error))
         self._failures_in_a_row += 1
+        self._last_poll = datetime.now(UTC)
         self._publish(up=False, error=str(error))
 
     def _publish(self, *, up: bool | None, as_of: datetime | None = None, error: str | None = None) -> None:
@@ -183,19 +194,20 @@ class Monitor:
         known = tuple(self._results[q.name] for q in self._questions if q.name in self._results)
         moment = as_of or (before.result.as_of if before.result else None)
         result = Result(self.watched.name, moment, "scan", known) if known and moment else None
+        kinds = {(question.file.issue_type, question.priority) for question in self._questions}
         self._status = replace(
             before,
             up=up,
             error=error,
             result=result,
-            last_poll=datetime.now(UTC) if up is not None else before.last_poll,
+            last_poll=self._last_poll,
             last_success=as_of if up and as_of else before.last_success,
             check_last_success=dict(tally.last_success),
             check_intervals={q.name: self._shown_interval(q) for q in self._questions},
             asked=dict(tally.asked),
             failures=dict(tally.failures),
             durations=dict(tally.durations),
-            issues=dict(tally.issues),
+            issues={kind: count for kind, count in tally.issues.items() if kind in kinds},
             link_seconds=self._poller.watch.seconds,
         )
 
@@ -250,3 +262,13 @@ class Monitor:
         except TimeoutError:
             return
         self._wake.clear()
+
+
+def _wider(before: Watched, after: Watched) -> set[str]:
+    """The checks that may find more from now on in what was there all the time."""
+    terms, were = after.terms, before.terms
+    asked = {question.name: (question.file, question.tolerance) for question in before.questions}
+    moved = (after.target, after.mapping) != (before.target, before.mapping)
+    # A narrower window counts as well: more is too old for it.
+    everything = moved or terms.window != were.window or terms.grace < were.grace
+    return {q.name for q in after.questions if everything or asked.get(q.name) != (q.file, q.tolerance)}

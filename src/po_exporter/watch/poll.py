@@ -94,6 +94,7 @@ class Poller:
     one_by_one: bool = False
     _seconds: dict[str, float] = field(default_factory=dict)
     _catalog: Catalog | None = None
+    _links_error: str | None = None
 
     async def poll(self, due: Sequence[Question]) -> Outcome:
         """Ask these checks in one snapshot. Raises DatabaseError when the poll as a whole has failed."""
@@ -131,9 +132,10 @@ class Poller:
         for question in singly:
             answers[question.name] = await self._ask_apart(asking, question)
         if self.one_by_one:
-            spent = sum(answer.seconds for answer in answers.values() if isinstance(answer, Answer))
-            # Together they take what they take apart, or less; with room to spare they are worth another try.
-            self.one_by_one = timedelta(seconds=2 * spent) > self.terms.limits.statement
+            # Together they take what they take apart, or less; with room to spare they are worth another try. All of
+            # them count, those that are not due in this poll as well: in some later one they are due together.
+            spent = sum(seconds for name, seconds in self._seconds.items() if name not in self.apart)
+            self.one_by_one = not self._has_room(spent)
         return answers
 
     async def _ask_apart(self, asking: Asking, question: Question) -> Answer | DatabaseError:
@@ -150,9 +152,14 @@ class Poller:
             self.apart.add(question.name)
             self._seconds[question.name] = float("inf")
             return error
-        self.apart.discard(question.name)
+        if self._has_room(answer.seconds):
+            self.apart.discard(question.name)
         self._seconds[question.name] = answer.seconds
         return answer
+
+    def _has_room(self, seconds: float) -> bool:
+        """Whether what takes so long is likely to end before the statement timeout next time, too."""
+        return timedelta(seconds=2 * seconds) <= self.terms.limits.statement
 
     async def _look_after_links(
         self, asking: Asking, questions: Sequence[Question], answers: Mapping[str, Answer | DatabaseError]
@@ -162,13 +169,20 @@ class Poller:
         if not asked or any(isinstance(answers[file.name], DatabaseError) for file in asked):
             return
         everywhere = any(file.scope == "all" for file in asked)
+        left = asking.snapshot.remaining - LEAST_TIME
+        if left < LEAST_TIME:
+            return
+        await asking.snapshot.allow(min(self.terms.limits.statement, left))
         try:
             unlinked, known = await asking.links(asked, self.watch.ids, everywhere=everywhere)
         except DatabaseError as error:
             if error.ends_poll:
                 raise
-            log.warning("links_not_followed", database=self.session.target.name, error=str(error))
+            if str(error) != self._links_error:
+                log.warning("links_not_followed", database=self.session.target.name, error=str(error))
+            self._links_error = str(error)
             return
+        self._links_error = None
         self.watch.take(asking.snapshot.as_of, unlinked, known)
 
     async def _complete(self, snapshot: Snapshot) -> Catalog:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -24,8 +24,8 @@ class Tally:
     memories: dict[str, CheckMemory] = field(default_factory=dict)
     issues: dict[tuple[str, str], int] = field(default_factory=dict)
 
-    def follow(self, questions: Sequence[Question], *, wider: bool) -> None:
-        """From now on these are the checks; ``wider`` says that they may find more than they did, in what was there."""
+    def follow(self, questions: Sequence[Question], *, wider: Collection[str]) -> None:
+        """From now on these are the checks; those in ``wider`` may find more than they did, in what was there."""
         names = {question.name for question in questions}
         self.memories = {name: memory for name, memory in self.memories.items() if name in names}
         for question in questions:
@@ -34,7 +34,7 @@ class Tally:
                 continue
             self.issues.setdefault((question.file.issue_type, question.priority), 0)
             memory = self.memories.setdefault(question.name, CheckMemory(question.file.settles))
-            if wider:
+            if question.name in wider:
                 memory.seed_next()
 
     def answered(
