@@ -778,7 +778,6 @@ async def test_the_guide_s_own_tables(database):
     assert asked.counts == {"quantity_mismatch": 1}
     details = asked.finding("quantity_mismatch").details
     assert [details[name] for name in ("expected", "found", "difference")] == ["0.30000000", "0.30000002", "0.00000002"]
-    assert details["orders"] == 2
     assert asked.link_rate == LinkRate(2, 2)
 
 

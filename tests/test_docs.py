@@ -21,7 +21,8 @@ from po_exporter import config
 from po_exporter.cli import cli as program
 from po_exporter.config.shape import keys
 from po_exporter.expose.metrics import CATALOG
-from po_exporter.sql import LINK_RATE, load_checks
+from po_exporter.mapping import CANONICAL, DERIVED
+from po_exporter.sql import KEYS, LINK_RATE, load_checks
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -35,7 +36,8 @@ POSITION = "00000000-0000-4000-b000-0000000000a1"
 
 # The clock of the examples; a function found before PostgreSQL's own.
 FROZEN = "".join(
-    f"CREATE FUNCTION frozen.{name}() RETURNS timestamptz STABLE LANGUAGE sql AS $$SELECT timestamptz '2026-01-27 02:00Z'$$;"
+    f"CREATE FUNCTION frozen.{name}() RETURNS timestamptz STABLE LANGUAGE sql"
+    " AS $$SELECT timestamptz '2026-01-27 02:00Z'$$;"
     for name in ("clock_timestamp", "now")
 )
 
@@ -65,24 +67,24 @@ def only(mark: str, page: str) -> str:
     return block.text
 
 
-def commands() -> Iterator[tuple[str, list[str]]]:
-    """Every call of the program that stands in a page: where, and its arguments."""
-    for page, text in PAGES.items():
-        prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
-        lines = [line for block in blocks(page) if block.language in ("", "sh", "console", "text") for line in block.text.splitlines()]
-        lines += re.findall(r"`(po-exporter [^`]+)`", prose)
-        for line in lines:
-            found = re.fullmatch(r"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\S*/)?po-exporter( .*)?", line)
-            if found:
-                yield page, shlex.split(found[1] or "", comments=True)
+def prose(text: str) -> str:
+    """A page without its fenced blocks."""
+    return re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
 
 
-COMMANDS = sorted({(page, tuple(words)) for page, words in commands()})
+def commands(page: str) -> Iterator[list[str]]:
+    """The arguments of every call of the program that stands in a page."""
+    shells = [block.text for block in blocks(page) if block.language in ("", "sh", "console", "text")]
+    lines = "".join(shells).splitlines() + re.findall(r"`(po-exporter [^`]+)`", prose(PAGES[page]))
+    for line in lines:
+        found = re.fullmatch(r"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\S*/)?po-exporter( .*)?", line)
+        if found:
+            yield shlex.split(found[1] or "", comments=True)
 
 
 def anchors(text: str) -> set[str]:
     """The headings of a page as links name them."""
-    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    headings = re.findall(r"^#+ (.*)$", prose(text), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
@@ -105,16 +107,13 @@ def findings(answer: Any) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_leads_somewhere(page):
-    text = re.sub(r"^```.*?^```", "", PAGES[page], flags=re.M | re.S)
     broken = []
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(PAGES[page])):
         name, _, anchor = target.partition("#")
         if name.startswith(("http:", "https:")):
             continue
         path = ((ROOT / page).parent / name).resolve() if name else ROOT / page
-        if not path.exists():
-            broken.append(target)
-        elif anchor and anchor not in anchors(path.read_text(encoding="utf-8")):
+        if not path.exists() or (anchor and anchor not in anchors(path.read_text(encoding="utf-8"))):
             broken.append(target)
     assert broken == []
 
@@ -125,21 +124,23 @@ def test_every_page_is_in_the_index():
     assert [page for page in pages if f"]({page})" not in index] == []
 
 
-@pytest.mark.parametrize(("page", "words"), COMMANDS, ids=lambda value: value if isinstance(value, str) else " ".join(value))
-def test_every_command_can_be_typed(page, words):
-    command: click.Command = program
-    context, rest = click.Context(program), list(words)
-    while isinstance(command, click.Group) and rest:
-        _, found, rest = command.resolve_command(context, rest)
-        assert found
-        command, context = found, click.Context(found, parent=context)
-    if not isinstance(command, click.Group):
-        command.make_context(command.name, rest)
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_can_be_typed(page):
+    for words in commands(page):
+        rest = words
+        command: click.Command = program
+        context = click.Context(program)
+        while isinstance(command, click.Group) and rest:
+            _, found, rest = command.resolve_command(context, rest)
+            assert found
+            command, context = found, click.Context(found, parent=context)
+        if not isinstance(command, click.Group):
+            command.make_context(command.name, rest)
 
 
 async def test_every_command_that_asks_a_database_answers(examples, po_exporter, cli):
     (po_exporter.directory / "po.yaml").write_text(f"databases: {{trading: {{dsn: '{examples.reader_dsn}'}}}}\n")
-    asking = sorted({words for _, words in COMMANDS if words and words[0] in ("check", "doctor", "trail", "config")})
+    asking = {tuple(words) for page in PAGES for words in commands(page) if words and words[0] not in ("run", "demo")}
     assert {words[0] for words in asking} == {"check", "doctor", "trail", "config"}
     for words in asking:
         typed = [*words[:1], *(POSITION if re.fullmatch("[A-Z_]+", word) else word for word in words[1:])]
@@ -170,10 +171,11 @@ async def test_the_mapping_fits_the_tables_that_it_describes(page, empty_databas
                                         now() AT TIME ZONE 'Europe/Zurich', now())"""
     )
     mapping = next(block.text for block in blocks(page) if block.mark == "config: oms")
-    finished = await cli("check", "--format", "json", config=mapping, env={"PO_EXPORTER_DSN": empty_database.reader_dsn})
+    env = {"PO_EXPORTER_DSN": empty_database.reader_dsn}
+    finished = await cli("check", "--format", "json", config=mapping, env=env)
     found = {name: list(each) for name, each in findings(finished.json).items() if each}
     assert found == ({"quantity_mismatch": ["1"]} if page == "README.md" else {})
-    examined = await cli("doctor", config=mapping, env={"PO_EXPORTER_DSN": empty_database.reader_dsn})
+    examined = await cli("doctor", config=mapping, env=env)
     assert examined.status == 0, examined
 
 
@@ -269,6 +271,14 @@ async def test_the_check_of_ones_own_finds_what_it_says(examples, po_exporter, c
     assert findings(finished.json)[name] == {(each := json.loads(only("finding", block.page)))["id"]: each}
     (check,) = (check for check in finished.json["databases"][0]["checks"] if check["name"] == name)
     assert (check["issue_type"], check["priority"]) == ("FILL_WITHOUT_PRICE", "medium")
+
+
+def test_what_a_check_may_ask_for_is_explained():
+    explained = set(re.findall(r"`((?:orders|positions|ledger)\.\w+)`", PAGES["docs/own-checks.md"]))
+    assert set(DERIVED) - explained == set()
+    assert explained - set(CANONICAL) == set()
+    for key in KEYS:
+        assert f"| `{key}` |" in PAGES["docs/own-checks.md"], key
 
 
 @pytest.mark.parametrize("page", PAGES)

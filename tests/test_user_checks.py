@@ -270,17 +270,17 @@ async def test_orders_in_the_window_and_all_orders(frozen, directory):
 @pytest.mark.database
 async def test_positions_and_the_ledger(frozen, directory):
     query = """
-      SELECT p.id, p.opened_at AS since, jsonb_build_object('orders', l.orders, 'sum', l.quantity::text) AS details
+      SELECT p.id, p.opened_at AS since, jsonb_build_object('sum', l.quantity::text) AS details
       FROM scoped_positions p JOIN ledger l ON l.position_id = p.id
-      WHERE l.orders > 2 -- a position is built in two steps at most; that's a rule of the desk"""
-    needs = "positions.id positions.opened_at ledger.orders ledger.quantity"
-    (directory / "many_steps.sql").write_text(text(query, entity="position", needs=needs, settles="true"))
+      WHERE l.quantity > 5 -- nobody holds more than five; that's a rule of the desk"""
+    needs = "positions.id positions.opened_at ledger.quantity"
+    (directory / "too_large.sql").write_text(text(query, entity="position", needs=needs, settles="true"))
     orders = [*(order(number, 1) for number in range(1, 4)), order(4, 2)]
     await fill(frozen, orders, [position(1, quantity="7.5"), position(2)])
     asked = await answers(frozen, directory)
-    assert asked.ids("many_steps") == [uid(1)]
-    assert asked.finding("many_steps").details["sum"] == "7.5"
-    assert asked.check("many_steps").entity == "position"
+    assert asked.ids("too_large") == [uid(1)]
+    assert asked.finding("too_large").details["sum"] == "7.5"
+    assert asked.check("too_large").entity == "position"
 
 
 @pytest.mark.database

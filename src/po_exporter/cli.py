@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
+import structlog
 import yaml
+from click.core import ParameterSource
 
 from po_exporter import __version__, config, log
 from po_exporter.app import App, watched
@@ -33,8 +35,21 @@ T = TypeVar("T")
 OK, FINDINGS, UNKNOWN = 0, 1, 3
 SEVERITY = ("high", "medium", "low")
 
+
+def _config_file(context: click.Context, _: click.Parameter, value: Path | None) -> Path | None:
+    """The file named behind the command, else before it, else by the environment."""
+    behind = context.get_parameter_source("config_file") == ParameterSource.COMMANDLINE
+    before: Path | None = context.find_root().params.get("config_file")
+    return value if behind else before or value
+
+
 config_option = click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), envvar="PO_EXPORTER_CONFIG", help="The YAML file."
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    envvar="PO_EXPORTER_CONFIG",
+    callback=_config_file,
+    help="The YAML file.",
 )
 format_option = click.option(
     "--format", "output", type=click.Choice(["text", "json"]), default="text", show_default=True
@@ -60,6 +75,11 @@ def main() -> NoReturn:
     except PoExporterError as error:
         click.echo(f"po-exporter: {error}", err=True)
         status = error.exit_status
+    except BaseExceptionGroup as group:
+        # A defect of ours in one of the app's tasks took the others down: better no answer than one nobody renews.
+        structlog.get_logger().error("defect", exc_info=group)
+        click.echo(f"po-exporter: stopped by a defect of its own: {group.exceptions[0]!r}", err=True)
+        status = UNKNOWN
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nothing to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -69,7 +89,8 @@ def main() -> NoReturn:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="po-exporter")
-def cli() -> None:
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="The YAML file, for any command.")
+def cli(config_file: Path | None) -> None:  # noqa: ARG001  # read by the commands' own --config
     """Tells Prometheus, and the on-call, whether a trading system's orders and positions still agree.
 
     Exit status: 0 all is well, 1 findings, 2 usage or configuration, 3 it could not find out.
@@ -108,7 +129,7 @@ def demo(listen: str, rate: float, duration: float | None, *, no_faults: bool) -
 @click.option("--historical", is_flag=True, help="Everything is in the window.")
 @click.option("--fail-on", type=click.Choice([*SEVERITY, "never"]), default="high", show_default=True,
               help="The least priority of a finding that makes the exit status 1.")  # fmt: skip
-def check(
+def check(  # noqa: PLR0913  # click hands every option over
     config_file: Path | None,
     database: str | None,
     output: str,

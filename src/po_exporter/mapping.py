@@ -74,8 +74,9 @@ POSITION_REQUIRED = ("id", "quantity")
 
 DERIVED = (
     "orders.filled orders.complete orders.direction orders.fill_time orders.in_window orders.past_grace "
-    "orders.contribution positions.signed_quantity positions.active positions.compared positions.in_window "
-    "ledger.orders ledger.quantity ledger.unknown"
+    "orders.counts orders.contribution "
+    "positions.signed_quantity positions.active positions.compared positions.in_window "
+    "ledger.quantity ledger.unknown"
 ).split()
 CANONICAL = (
     *(f"orders.{name}" for name in ORDER_COLUMNS),

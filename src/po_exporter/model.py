@@ -150,7 +150,7 @@ class Status:
     """Everything that may be shown of one database at one moment; replaced whole after each poll.
 
     ``up`` is None before the first poll has ended. ``result`` is None when nothing is known: before the first poll,
-    and while the database cannot be read. ``poll_interval`` is in seconds, as configured. The totals only grow while
+    and while the database cannot be read; ``unanswered`` then holds every enabled check, without an answer. ``poll_interval`` is in seconds, as configured. The totals only grow while
     the process leads. ``issues`` is by (issue type, priority), ``failures`` by (check, reason).
     """
 
@@ -162,6 +162,7 @@ class Status:
     up: bool | None = None
     error: str | None = None
     result: Result | None = None
+    unanswered: tuple[CheckResult, ...] = ()
     environment: str | None = None
     last_poll: datetime | None = None
     last_success: datetime | None = None

@@ -6,6 +6,8 @@ Nothing here is ever NULL where a truth value is meant, but for ``positions.acti
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from po_exporter.mapping import SchemaMapping
 
 Templates = dict[str, str]
@@ -59,12 +61,13 @@ def derived(mapping: SchemaMapping, naive: frozenset[str], *, unbounded: bool) -
         "orders.in_window": "true" if unbounded else _within("created_at", zone("orders.created_at", orders.timezone)),
         # The second half: a poll of this process saw it filled and unlinked a grace ago, however often it is touched.
         "orders.past_grace": "({fill_time} IS NULL OR {fill_time} <= :grace_start OR {id}::text = ANY(:seen))",
-        # What it adds to its position: nothing where it did not fill, NaN where nobody can know. An infinite quantity
-        # stays infinite, and the sum with it.
-        "orders.contribution": f"CASE WHEN {{filled_quantity}} <> 0 AND ({_one_of('status', 'filled_statuses')})"
-        " THEN CASE WHEN {filled_quantity} > 0"
-        " THEN CASE {direction} WHEN 1 THEN {filled_quantity} WHEN -1 THEN -{filled_quantity} ELSE 'NaN' END"
-        " ELSE 'NaN' END END",
+        # Whether it has a say in its position's sum; NaN and negative quantities have.
+        "orders.counts": f"({{filled_quantity}} <> 0 AND ({_one_of('status', 'filled_statuses')}))",
+        # What it then adds; NaN where nobody can know. An infinite quantity stays infinite, and the sum with it.
+        "orders.contribution": "CASE WHEN {filled_quantity} > 0"
+        f" THEN CASE WHEN {_one_of('side', 'buy_sides')} THEN {{filled_quantity}}"
+        f" WHEN {_one_of('side', 'sell_sides')} THEN -{{filled_quantity}} ELSE 'NaN' END"
+        " ELSE 'NaN' END",
         "positions.signed_quantity": f"CASE WHEN {{quantity}} < 0 THEN NULL"
         f" WHEN {_one_of('side', 'long_sides')} THEN {{quantity}}"
         f" WHEN {_one_of('side', 'short_sides')} THEN -{{quantity}} END"
@@ -81,48 +84,26 @@ def derived(mapping: SchemaMapping, naive: frozenset[str], *, unbounded: bool) -
     }
 
 
-_TOTAL = "sum(contribution)"
-LEDGER: dict[str, tuple[str, str]] = {
-    "orders": ("position_id", "count(*)"),
-    "unknown": ("contribution", f"coalesce({_TOTAL} IN ('NaN', 'Infinity', '-Infinity'), false)"),
-    "quantity": ("contribution", f"CASE WHEN {_TOTAL} NOT IN ('NaN', 'Infinity', '-Infinity') THEN {_TOTAL} END"),
-    "pairs": ("trading_pair", "count(trading_pair)"),
-    "first_pair": ("trading_pair", 'min(trading_pair COLLATE "C")'),
-    "last_pair": ("trading_pair", 'max(trading_pair COLLATE "C")'),
-    "accounts": ("account", "count(account)"),
-    "first_account": ("account", 'min(account COLLATE "C")'),
-    "last_account": ("account", 'max(account COLLATE "C")'),
-}
-"""``ledger``: what the orders of each position come to, made in one pass whatever number of checks reads it.
-Column -> (the column of orders behind it, its SQL). NaN is catching: one unreadable fill makes a sum unknown."""
+LEDGER_COLUMNS = ("orders.position_id", "orders.counts", "orders.contribution")
+LEDGER = """ledger AS MATERIALIZED (
+  SELECT position_id, CASE WHEN total NOT IN ('NaN', 'Infinity', '-Infinity') THEN total END AS quantity,
+         total IN ('NaN', 'Infinity', '-Infinity') AS unknown
+  FROM (SELECT position_id, sum(contribution) AS total FROM orders
+        WHERE counts AND position_id IS NOT NULL GROUP BY position_id) AS sums)"""
+"""What the filled orders of each position add up to: made once a statement, whatever number of checks reads it. NaN is
+catching: one fill that cannot be read makes the sum unknown."""
 
 
-def ledger(columns: frozenset[str]) -> str:
-    """The CTE of the ledger with these columns."""
-    projected = "".join(f", {sql} AS {name}" for name, (_, sql) in LEDGER.items() if name in columns)
-    return (
-        f"ledger AS MATERIALIZED (SELECT position_id{projected}"
-        " FROM orders WHERE position_id IS NOT NULL GROUP BY position_id)"
-    )
-
-
-def mislinked(*, pairs: bool, accounts: bool) -> str:
-    """The CTEs of ``mislinked_orders``: all orders of those positions whose ledger shows that they do not exist or,
-    where that is asked, that an order of theirs has another pair or account.
-
-    Checks that look among these need no pass over the orders of their own. The planner takes the array for a short one
-    and uses the link's index, where there is one.
-    """
+def mislinked(columns: Iterable[str], *, pairs: bool, accounts: bool) -> str:
+    """The CTE of ``mislinked_orders``: orders whose link names no position or, where that is asked, one of another pair
+    or account; found in one pass for all the checks that look among these."""
     differs = "".join(
-        f"\n     OR CASE WHEN p.{column} IS NULL THEN l.{count} > 0 ELSE l.{count} < l.orders"
-        f' OR l.first_{short} <> p.{column} COLLATE "C" OR l.last_{short} <> p.{column} COLLATE "C" END'
-        for wanted, column, short, count in (
-            (pairs, "trading_pair", "pair", "pairs"),
-            (accounts, "account", "account", "accounts"),
-        )
+        f" OR o.{column} IS DISTINCT FROM p.{column}"
+        for wanted, column in ((pairs, "trading_pair"), (accounts, "account"))
         if wanted
     )
-    return f"""mislinked AS MATERIALIZED (
-  SELECT l.position_id FROM ledger l LEFT JOIN positions p ON p.id = l.position_id WHERE p.id IS NULL{differs}),
-mislinked_orders AS NOT MATERIALIZED (
-  SELECT o.* FROM unnest(ARRAY(SELECT position_id FROM mislinked)) AS m (id) JOIN orders o ON o.position_id = m.id)"""
+    return (
+        f"mislinked_orders AS MATERIALIZED (SELECT {', '.join(f'o.{column}' for column in columns)}"
+        " FROM orders o LEFT JOIN positions p ON p.id = o.position_id"
+        f" WHERE o.position_id IS NOT NULL AND (p.id IS NULL{differs}))"
+    )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from po_exporter.database.canonical import LEDGER, Templates, derived, ledger, mislinked
+from po_exporter.database.canonical import LEDGER, LEDGER_COLUMNS, Templates, derived, mislinked
 from po_exporter.errors import DatabaseError, Missing, NoRight, QueryFailed
 from po_exporter.mapping import Column, OrdersMapping, PositionsMapping, SchemaMapping, TableName
 from po_exporter.sql import CheckFile
@@ -117,35 +117,24 @@ class Presenter:
     def relations(self, needed: Iterable[str], *, with_mislinked: bool = False) -> str:
         """The CTEs of the canonical relations, with just the columns named (``orders.filled``, ``ledger.quantity``).
 
-        ``with_mislinked`` adds ``mislinked_orders``; it goes by pair and account where those of positions are named.
+        ``with_mislinked`` adds ``mislinked_orders``, by pair and account where those of positions are named.
         """
-        columns: dict[str, set[str]] = {role: set() for role in (*ROLES, "ledger")}
-        for name in needed:
-            role, column = name.rstrip("?").split(".")
-            columns[role].add(column)
-        if with_mislinked:
-            pairs, accounts = (name in columns["positions"] for name in ("trading_pair", "account"))
-            accounts = accounts and self.compares_accounts
-            columns["positions"].add("id")
-            columns["ledger"] |= {"orders"} | {
-                name
-                for name, (source, _) in LEDGER.items()
-                if (source == "trading_pair" and pairs) or (source == "account" and accounts)
-            }
-        if columns["ledger"]:
-            columns["orders"] |= {"position_id"} | {LEDGER[name][0] for name in columns["ledger"]}
-        parts = []
+        names = {name.rstrip("?") for name in needed}
+        with_ledger = any(name.startswith("ledger.") for name in names)
+        if with_ledger:
+            names |= set(LEDGER_COLUMNS)
+        parts, columns = [], {}
         for role in ROLES:
-            found = self.catalog.tables.get(role)
-            if not columns[role] and not (found and found.usage):
-                continue  # who needs nothing of a table that is not there does not miss it
-            projected = ", ".join(f"{self.expression(role, name)} AS {name}" for name in sorted(columns[role]))
+            columns[role] = sorted(name.split(".")[1] for name in names if name.startswith(f"{role}."))
+            projected = ", ".join(f"{self.expression(role, name)} AS {name}" for name in columns[role])
             table = quote_table(self._side(role).table)
             parts.append(f"{role} AS NOT MATERIALIZED (SELECT {projected or '1 AS one'} FROM {table})")
-        if columns["ledger"]:
-            parts.append(ledger(frozenset(columns["ledger"])))
+        if with_ledger:
+            parts.append(LEDGER)
         if with_mislinked:
-            parts.append(mislinked(pairs=pairs, accounts=accounts))
+            pairs = "positions.trading_pair" in names
+            accounts = "positions.account" in names and self.compares_accounts
+            parts.append(mislinked(columns["orders"], pairs=pairs, accounts=accounts))
         return ",\n".join(parts)
 
     def expression(self, role: str, name: str) -> str:
@@ -208,7 +197,7 @@ class Presenter:
         for name in needed:
             role, column = name.rstrip("?").split(".")
             if role == "ledger":
-                found |= self._sources({"orders.position_id", f"orders.{LEDGER[column][0]}"})
+                found |= self._sources(LEDGER_COLUMNS)
                 continue
             template = self._templates.get(f"{role}.{column}")
             if template is None:

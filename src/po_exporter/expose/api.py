@@ -16,7 +16,7 @@ def status_json(status: Status) -> Json:
     """One database as `check --format json` prints it. While nothing is known of it, every value is null and every
     check has failed for the same reason."""
     result = shown_result(status)
-    checks = result.checks if result else [_unanswered(name, status.error) for name in status.check_names]
+    checks = result.checks if result else status.unanswered
     return {
         "database": status.database,
         "as_of": time_json(result.as_of) if result else None,
@@ -108,10 +108,6 @@ def _finding_json(finding: Finding) -> Json:
         "first_seen": time_json(finding.first_seen),
         "details": plain(finding.details),
     }
-
-
-def _unanswered(name: str, error: str | None) -> CheckResult:
-    return CheckResult(name, None, None, entity="order", help="", ok=False, interval=0.0, error=error)
 
 
 def _known_verdict(result: Result | None) -> str | None:

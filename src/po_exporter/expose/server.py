@@ -30,7 +30,7 @@ __all__ = ["Listen", "Server", "View"]
 IDLE_SECONDS = 75.0  # a connection that has sent no whole request; longer than Prometheus' usual interval
 HANDSHAKE_SECONDS = 10.0
 LINGER_SECONDS = 1.0  # for a body that nobody asked for
-STOP_SECONDS = 3.0  # for answers under way when the server stops
+STOP_SECONDS = 0.5  # for answers under way when the server stops
 MAX_LINE = MAX_HEADER = 8 * 1024
 
 

@@ -20,7 +20,7 @@ _RANGES = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
 _POSITION = "id trading_pair account side quantity signed_quantity active compared opened_at closed_at".split()
 _ORDER = (
     "id position_id trading_pair side status quantity filled_quantity average_fill_price created_at fill_time filled "
-    "contribution"
+    "counts contribution"
 ).split()
 _NEEDS = frozenset({"positions.id", "positions.signed_quantity", "positions.compared", "ledger.quantity"})
 """What the trail cannot do without; the rest is shown where it can be read."""

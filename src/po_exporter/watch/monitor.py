@@ -17,7 +17,7 @@ from po_exporter.errors import DatabaseError, DeadlinePassed, Missing, NoRight
 from po_exporter.mapping import SchemaMapping
 from po_exporter.model import CheckResult, Result, Status
 from po_exporter.watch.poll import Outcome, Poller, Question, Terms
-from po_exporter.watch.tally import Tally
+from po_exporter.watch.tally import Tally, unanswered
 
 log = structlog.get_logger()
 
@@ -191,15 +191,19 @@ class Monitor:
     def _publish(self, *, up: bool | None, as_of: datetime | None = None, error: str | None = None) -> None:
         """Replace the status whole."""
         before, tally = self._status, self._tally
-        known = tuple(self._results[q.name] for q in self._questions if q.name in self._results)
+        why = error or "it has not been asked yet"
+        checks = tuple(
+            self._results.get(q.name) or unanswered(q, self._interval(q, None), why) for q in self._questions
+        )
         moment = as_of or (before.result.as_of if before.result else None)
-        result = Result(self.watched.name, moment, "scan", known) if known and moment else None
+        result = Result(self.watched.name, moment, "scan", checks) if self._results and moment else None
         kinds = {(question.file.issue_type, question.priority) for question in self._questions}
         self._status = replace(
             before,
             up=up,
             error=error,
             result=result,
+            unanswered=() if result else checks,
             last_poll=self._last_poll,
             last_success=as_of if up and as_of else before.last_success,
             check_last_success=dict(tally.last_success),

@@ -119,4 +119,4 @@ def _branch(name: str, body: str) -> str:
                  ELSE jsonb_build_object('omitted', 'the details are too long to show') END)
           ORDER BY since NULLS LAST, id)::text
    FROM (SELECT id, since, details FROM ({body}) AS answer
-         WHERE id IN (SELECT id FROM {name} ORDER BY since NULLS LAST, id LIMIT :evidence)) AS shown)"""
+         WHERE id = ANY (ARRAY(SELECT id FROM {name} ORDER BY since NULLS LAST, id LIMIT :evidence))) AS shown)"""

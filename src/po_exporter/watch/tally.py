@@ -71,7 +71,12 @@ class Tally:
         """Count a failure, and give it as a result."""
         self.asked[question.name] += 1
         self.failures[question.name, error.reason] += 1
-        return _result(question, ok=False, interval=interval, error=str(error), reason=error.reason)
+        return unanswered(question, interval, str(error), error.reason)
+
+
+def unanswered(question: Question, interval: float, error: str, reason: str | None = None) -> CheckResult:
+    """A check of which nothing is known, and why."""
+    return _result(question, ok=False, interval=interval, error=error, reason=reason)
 
 
 def _result(question: Question, **known: object) -> CheckResult:

@@ -5,13 +5,12 @@
 -- settles: true
 -- tolerance: 0.00000001
 -- needs: positions.id positions.quantity positions.signed_quantity positions.compared
---        ledger.orders ledger.quantity ledger.unknown
+--        ledger.quantity ledger.unknown
 -- uses: positions.trading_pair positions.side positions.opened_at
 --
 -- expected: what its orders add up to. found: what the position says. What cannot be known is never taken for equal.
 SELECT p.id, p.opened_at AS since,
        jsonb_build_object('trading_pair', p.trading_pair, 'side', p.side, 'quantity', p.quantity::text,
-                          'orders', coalesce(l.orders, 0),
                           'expected', CASE WHEN l.unknown IS NOT TRUE THEN coalesce(l.quantity, 0)::text END,
                           'found', CASE WHEN l.unknown IS NOT TRUE THEN p.signed_quantity::text END,
                           'difference', CASE WHEN l.unknown IS NOT TRUE
