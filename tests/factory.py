@@ -123,8 +123,16 @@ def status(*changed: CheckResult, database: str = "trading", **changes: Any) -> 
 
 def unreadable(database: str = "trading", error: str = "Cannot connect to db:5432: connection refused.") -> Status:
     """A database that answered once and can no longer be read."""
+    unanswered = tuple(failed(name, error) for name in NAMES)
+    earlier = NOW - timedelta(minutes=12)
     return status(
-        database=database, up=False, error=error, result=None, ready=False, last_success=NOW - timedelta(minutes=12)
+        database=database,
+        up=False,
+        error=error,
+        result=None,
+        unanswered=unanswered,
+        ready=False,
+        last_success=earlier,
     )
 
 

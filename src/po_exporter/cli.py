@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import signal
 import sys
@@ -43,6 +44,18 @@ def _config_file(context: click.Context, _: click.Parameter, value: Path | None)
     return value if behind else before or value
 
 
+class Positive(click.FloatRange):
+    """A number above 0; click by itself takes nan for one."""
+
+    def __init__(self, max: float | None = None) -> None:  # noqa: A002  # click's own word
+        super().__init__(min=0, min_open=True, max=max)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number. Fails as click does."""
+        number = float(super().convert(value, param, ctx))
+        return self.fail(f"{value!r} is not a number.", param, ctx) if math.isnan(number) else number
+
+
 config_option = click.option(
     "--config",
     "config_file",
@@ -80,8 +93,10 @@ def main() -> NoReturn:
         structlog.get_logger().error("defect", exc_info=group)
         click.echo(f"po-exporter: stopped by a defect of its own: {group.exceptions[0]!r}", err=True)
         status = UNKNOWN
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`): nothing to say, and nobody to say it to.
+    except SystemExit:  # click and rich: the reader of our output has gone (`| head`), and with it who would be told
+        status = UNKNOWN
+    except OSError as error:  # a full disk, say; what was not written is not tried again at exit
+        click.echo(f"po-exporter: the result cannot be written: {error.strerror or error}", err=True)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = UNKNOWN
     sys.exit(status or OK)
@@ -110,9 +125,9 @@ def run(config_file: Path | None, listen: str | None) -> None:
 
 @cli.command()
 @click.option("--listen", metavar="HOST:PORT", default="127.0.0.1:9843", show_default=True)
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True, max=1000), default=20.0, show_default=True,
+@click.option("--rate", type=Positive(max=1000), default=20.0, show_default=True,
               help="Order lives a second.")  # fmt: skip
-@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds; without it, until Ctrl-C.")
+@click.option("--duration", type=Positive(), help="Seconds; without it, until Ctrl-C.")
 @click.option("--no-faults", is_flag=True, help="Break nothing.")
 def demo(listen: str, rate: float, duration: float | None, *, no_faults: bool) -> int:
     """An embedded Postgres, a simulated trading API that breaks and heals links, and the sidecar on top."""
@@ -125,7 +140,7 @@ def demo(listen: str, rate: float, duration: float | None, *, no_faults: bool) -
 @config_option
 @database_option
 @format_option
-@click.option("--hours-back", type=click.FloatRange(min=0, min_open=True), help="The window; default: monitor.window.")
+@click.option("--hours-back", type=Positive(), help="The window; default: monitor.window.")
 @click.option("--historical", is_flag=True, help="Everything is in the window.")
 @click.option("--fail-on", type=click.Choice([*SEVERITY, "never"]), default="high", show_default=True,
               help="The least priority of a finding that makes the exit status 1.")  # fmt: skip

@@ -150,8 +150,9 @@ class Status:
     """Everything that may be shown of one database at one moment; replaced whole after each poll.
 
     ``up`` is None before the first poll has ended. ``result`` is None when nothing is known: before the first poll,
-    and while the database cannot be read; ``unanswered`` then holds every enabled check, without an answer. ``poll_interval`` is in seconds, as configured. The totals only grow while
-    the process leads. ``issues`` is by (issue type, priority), ``failures`` by (check, reason).
+    and while the database cannot be read; ``unanswered`` then holds every enabled check, without an answer.
+    ``poll_interval`` is in seconds, as configured. The totals only grow while the process leads. ``issues`` is by
+    (issue type, priority), ``failures`` by (check, reason).
     """
 
     database: str

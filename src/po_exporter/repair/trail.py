@@ -6,7 +6,10 @@ import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
+
+import asyncpg
 
 from po_exporter import sql
 from po_exporter.database.expressions import with_expressions
@@ -14,6 +17,7 @@ from po_exporter.database.schema import INTEGERS, Presenter
 from po_exporter.database.session import Limits, Session, Snapshot, Target
 from po_exporter.errors import DeadlinePassed, UsageError
 from po_exporter.mapping import SchemaMapping
+from po_exporter.watch.poll import read_time
 from po_exporter.watch.statement import compose_query
 
 _RANGES = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
@@ -24,6 +28,7 @@ _ORDER = (
 ).split()
 _NEEDS = frozenset({"positions.id", "positions.signed_quantity", "positions.compared", "ledger.quantity"})
 """What the trail cannot do without; the rest is shown where it can be read."""
+_TIMES = frozenset({"created_at", "fill_time", "opened_at", "closed_at"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +98,15 @@ async def _read(
     if obstacle:
         raise obstacle
     kind = presenter.id_type("positions")
-    _check_id(position_id, kind, mapping)
+    position_id = _plain_id(position_id, kind, mapping)
     parameters = presenter.parameters | {"position": (position_id, f"text::{kind}")}
     query, arguments = compose_query(presenter, sql.read("trail_position.sql"), needed, parameters)
     found = await snapshot.fetch(query, *arguments)
     if not found:
         raise UsageError(f"{mapping.positions.table} of {database} has no position {position_id}.")
     query, arguments = compose_query(presenter, sql.read("trail_orders.sql"), needed, parameters)
-    orders = tuple(Contribution(**row) for row in await snapshot.fetch(query, *arguments))
-    position = dict(found[0])
+    orders = tuple(Contribution(**_with_times(row)) for row in await snapshot.fetch(query, *arguments))
+    position = _with_times(found[0])
     compared = position.pop("compared")
     unreadable = any(order.unreadable for order in orders)
     total = None if unreadable else orders[-1].running_quantity if orders else "0"
@@ -131,13 +136,20 @@ def _near(one: str, other: str, tolerance: Decimal) -> bool:
     return first.is_finite() and second.is_finite() and abs(first - second) <= tolerance
 
 
-def _check_id(position_id: str, kind: str, mapping: SchemaMapping) -> None:
-    """Raise UsageError for what cannot be an id of that type."""
+def _with_times(row: asyncpg.Record) -> dict[str, Any]:
+    """A row with its times read; unknown is what the calendar does not hold."""
+    return {name: read_time(value) if name in _TIMES else value for name, value in row.items()}
+
+
+def _plain_id(position_id: str, kind: str, mapping: SchemaMapping) -> str:
+    """The id as PostgreSQL writes it. Raises UsageError for what cannot be one of that type."""
     try:
+        position_id.encode()  # what the terminal sent may be no text at all
         if kind == "uuid":
-            UUID(position_id)
-        elif kind in INTEGERS and not -_RANGES[kind] <= int(position_id) < _RANGES[kind]:
+            return str(UUID(position_id))
+        if kind in INTEGERS and not -_RANGES[kind] <= int(position_id) < _RANGES[kind]:
             raise ValueError
+        return str(int(position_id)) if kind in INTEGERS else position_id
     except ValueError:
         raise UsageError(
             f"{position_id!r} is no id of {mapping.positions.table}, whose ids are of type {kind}."

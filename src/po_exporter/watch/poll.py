@@ -231,7 +231,7 @@ class Asking:
         scope = "in_window OR NOT past_grace" if everywhere else "in_window"
         async with self.snapshot.savepoint():
             query, arguments = compose_query(self.presenter, sql.read("pending.sql"), needed, parameters, scope)
-            unlinked = [(row["id"], _time(row["filled"])) for row in await self.snapshot.fetch(query, *arguments)]
+            unlinked = [(row["id"], read_time(row["filled"])) for row in await self.snapshot.fetch(query, *arguments)]
             known: dict[str, bool] = {}
             if ids:
                 query, arguments = compose_query(self.presenter, sql.read("linked.sql"), needed, parameters)
@@ -269,14 +269,14 @@ def _answer(row: asyncpg.Record, seconds: float) -> Answer:
     return Answer(
         seconds=seconds,
         count=row["count"],
-        oldest=_time(row["oldest"]),
+        oldest=read_time(row["oldest"]),
         identities=None if identities is None else split(identities),
-        evidence=tuple((key, _time(since), details or {}) for key, since, details in shown),
+        evidence=tuple((key, read_time(since), details or {}) for key, since, details in shown),
     )
 
 
-def _time(epoch: str | None) -> datetime | None:
-    """Seconds since 1970 as a time; None for what is unknown or beyond the calendar."""
+def read_time(epoch: str | None) -> datetime | None:
+    """Seconds since 1970, as the database writes them, as a time; None for what is unknown or beyond the calendar."""
     try:
         return EPOCH + timedelta(microseconds=int(Decimal(epoch) * 1_000_000)) if epoch else None
     except (OverflowError, InvalidOperation):
