@@ -360,6 +360,7 @@ NOT_FLAT_WHERE_KEPT_FLAT = [
     held("orders net to exactly the tolerance", 0, buy("2.50000001"), sell("2.5"), **CLOSED_ONE),
     held("orders net to a hair below minus the tolerance", 1, buy("2.5"), sell("2.500000010000000001"), **CLOSED_ONE),
     held("a fill that cannot be read", 1, buy("2.5", side=None), sell("2.5"), **CLOSED_ONE),
+    held("a fill that cannot be read; it says zero", 1, buy("2.5", side=None), quantity=0, **CLOSED_ONE),
     held("a fill that is infinite", 1, buy("Infinity"), sell("Infinity"), **CLOSED_ONE),
     held("active", 0, buy("2.5"), sell("1")),
     held("nobody knows whether it is active", 1, buy("2.5"), sell("2.5"), is_active=None),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from urllib.parse import urlsplit
@@ -11,7 +10,7 @@ import asyncpg
 import pytest
 
 from parts.waiting import until
-from sidecar import DOMAIN, FOUND, Sidecar, by_label, populate, settings
+from sidecar import DOMAIN, FOUND, Sidecar, populate, settings
 
 NEED_POSITIONS = {
     "link_rate", "orphaned_position_reference", "trading_pair_mismatch", "fill_outside_position", "quantity_mismatch",
@@ -20,7 +19,11 @@ NEED_POSITIONS = {
 NEED_FILL_TIME = {"link_rate", "unlinked_filled_order", "aged_unlinked_order"}
 
 BROKEN = {
-    "no right to positions": ("REVOKE SELECT ON positions FROM {role}", "GRANT SELECT ON positions TO {role}", NEED_POSITIONS),
+    "no right to positions": (
+        "REVOKE SELECT ON positions FROM {role}",
+        "GRANT SELECT ON positions TO {role}",
+        NEED_POSITIONS,
+    ),
     "rights to some columns": (
         "REVOKE SELECT ON orders FROM {role}; GRANT SELECT (id, position_id, trading_pair, exchange, side, quantity,"
         " status, filled_quantity, created_at, updated_at) ON orders TO {role}",
@@ -48,7 +51,8 @@ BROKEN = {
         {"overfilled_order"},
     ),
     "a value that is no number": (
-        "ALTER TABLE orders ALTER COLUMN quantity TYPE text; UPDATE orders SET quantity = 'abc' WHERE position_id IS NULL",
+        "ALTER TABLE orders ALTER COLUMN quantity TYPE text;"
+        "UPDATE orders SET quantity = 'abc' WHERE position_id IS NULL",
         "UPDATE orders SET quantity = '2.5' WHERE position_id IS NULL",
         {"overfilled_order"},
     ),
@@ -99,7 +103,9 @@ async def test_a_time_that_becomes_one_with_a_zone_is_read_rightly_at_once(datab
     sidecar = Sidecar(await exporter(config=settings(database.reader_dsn, window="90m")))
     await sidecar.until_value(1, "unlinked_filled_orders")
     oldest = await sidecar.value("oldest_unlinked_order_timestamp_seconds")
-    await database.execute("ALTER TABLE orders ALTER COLUMN created_at TYPE timestamptz USING created_at AT TIME ZONE 'UTC'")
+    await database.execute(
+        "ALTER TABLE orders ALTER COLUMN created_at TYPE timestamptz USING created_at AT TIME ZONE 'UTC'"
+    )
     await sidecar.polls(2)
     assert await sidecar.value("unlinked_filled_orders") == 1
     assert await sidecar.value("oldest_unlinked_order_timestamp_seconds") == oldest

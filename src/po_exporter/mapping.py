@@ -76,7 +76,7 @@ DERIVED = (
     "orders.filled orders.complete orders.direction orders.fill_time orders.in_window orders.past_grace "
     "orders.counts orders.contribution "
     "positions.signed_quantity positions.active positions.compared positions.in_window "
-    "ledger.quantity ledger.unknown"
+    "ledger.quantity ledger.unknown broken_links"
 ).split()
 CANONICAL = (
     *(f"orders.{name}" for name in ORDER_COLUMNS),

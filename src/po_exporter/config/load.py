@@ -87,10 +87,12 @@ def _check_files(tree: Tree, faults: list[Fault]) -> dict[str, CheckFile]:
     try:
         if not isinstance(directory, str) or not Path(directory).is_dir():
             return load_checks()  # what is wrong with the directory itself is found with its key
-        return load_checks(Path(directory))
+        wrong: list[CheckFileError] = []
+        found = load_checks(Path(directory), wrong)
     except CheckFileError as error:
-        faults.append(Fault(f"{error.path}:{error.line}" if error.line else error.path, error.message))
-        return {}
+        wrong, found = [error], {}
+    faults += [Fault(f"{each.path}:{each.line}" if each.line else each.path, each.message) for each in wrong]
+    return {} if wrong else found
 
 
 def _validate(tree: Tree) -> tuple[Settings | None, list[ErrorDetails]]:

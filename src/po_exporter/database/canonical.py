@@ -14,9 +14,28 @@ Templates = dict[str, str]
 """Canonical name (``orders.filled``) -> SQL with ``{name}`` for the columns of the same relation."""
 
 
+def _exactly(column: str, words: str) -> str:
+    return f"{{{column}}} = ANY(:{words})"
+
+
+def _loosely(column: str, words: str) -> str:
+    """Trimmed and without case."""
+    return f"lower(btrim({{{column}}}, E' \\t\\r\\n')) = ANY(:{words}_folded)"
+
+
 def _one_of(column: str, words: str) -> str:
-    """Trimmed and without case; the exact spelling comes first because it is what nearly every row has."""
-    return f"({{{column}}} = ANY(:{words}) OR lower(btrim({{{column}}}, E' \\t\\r\\n')) = ANY(:{words}_folded))"
+    """The exact spelling comes first, because it is what nearly every row has and much the cheaper to compare."""
+    return f"({_exactly(column, words)} OR {_loosely(column, words)})"
+
+
+def _signed(column: str, plus: str, minus: str, value: str, otherwise: str = "NULL") -> str:
+    """``value`` for a side of ``plus``, its negative for one of ``minus``; both spellings exactly first, likewise."""
+    arms = "".join(
+        f" WHEN {compare(column, words)} THEN {sign}{value}"
+        for compare in (_exactly, _loosely)
+        for words, sign in ((plus, ""), (minus, "-"))
+    )
+    return f"CASE{arms} ELSE {otherwise} END"
 
 
 def _within(time: str, timezone: str | None) -> str:
@@ -48,11 +67,10 @@ def derived(mapping: SchemaMapping, naive: frozenset[str], *, unbounded: bool) -
         return "'" + timezone.replace("'", "''") + "'" if name in naive else None
 
     return {
-        "orders.filled": f"(({_one_of('status', 'filled_statuses')}) AND {{filled_quantity}} > 0) IS TRUE",
+        "orders.filled": f"({{filled_quantity}} > 0 AND {_one_of('status', 'filled_statuses')}) IS TRUE",
         "orders.complete": f"({_one_of('status', 'complete_statuses')}) IS TRUE",
-        # FIX Side (tag 54): 1 buy, here also -1 for sell; NULL for anything else.
-        "orders.direction": f"CASE WHEN {_one_of('side', 'buy_sides')} THEN 1"
-        f" WHEN {_one_of('side', 'sell_sides')} THEN -1 END",
+        # FIX Side (tag 54): 1 for buy, -1 for sell, NULL for anything else.
+        "orders.direction": _signed("side", "buy_sides", "sell_sides", "1"),
         "orders.fill_time": "{filled_at}"
         if filled_at
         else "coalesce({updated_at}, {created_at})"
@@ -64,13 +82,12 @@ def derived(mapping: SchemaMapping, naive: frozenset[str], *, unbounded: bool) -
         # Whether it has a say in its position's sum; NaN and negative quantities have.
         "orders.counts": f"({{filled_quantity}} <> 0 AND ({_one_of('status', 'filled_statuses')}))",
         # What it then adds; NaN where nobody can know. An infinite quantity stays infinite, and the sum with it.
-        "orders.contribution": "CASE WHEN {filled_quantity} > 0"
-        f" THEN CASE WHEN {_one_of('side', 'buy_sides')} THEN {{filled_quantity}}"
-        f" WHEN {_one_of('side', 'sell_sides')} THEN -{{filled_quantity}} ELSE 'NaN' END"
-        " ELSE 'NaN' END",
-        "positions.signed_quantity": f"CASE WHEN {{quantity}} < 0 THEN NULL"
-        f" WHEN {_one_of('side', 'long_sides')} THEN {{quantity}}"
-        f" WHEN {_one_of('side', 'short_sides')} THEN -{{quantity}} END"
+        "orders.contribution": "CASE WHEN {filled_quantity} > 0 THEN "
+        + _signed("side", "buy_sides", "sell_sides", "{filled_quantity}", "'NaN'")
+        + " ELSE 'NaN' END",
+        "positions.signed_quantity": "CASE WHEN {quantity} >= 0 THEN "
+        + _signed("side", "long_sides", "short_sides", "{quantity}")
+        + " END"
         if by_side
         else "{quantity}",
         "positions.active": "{closed_at} IS NULL" if closed_at and not is_active else "{is_active}",
@@ -85,25 +102,36 @@ def derived(mapping: SchemaMapping, naive: frozenset[str], *, unbounded: bool) -
 
 
 LEDGER_COLUMNS = ("orders.position_id", "orders.counts", "orders.contribution")
-LEDGER = """ledger AS MATERIALIZED (
+LEDGER = """ledger AS {materialized} (
   SELECT position_id, CASE WHEN total NOT IN ('NaN', 'Infinity', '-Infinity') THEN total END AS quantity,
          total IN ('NaN', 'Infinity', '-Infinity') AS unknown
   FROM (SELECT position_id, sum(contribution) AS total FROM orders
         WHERE counts AND position_id IS NOT NULL GROUP BY position_id) AS sums)"""
 """What the filled orders of each position add up to: made once a statement, whatever number of checks reads it. NaN is
 catching: one fill that cannot be read makes the sum unknown."""
+NO_LEDGER = """ledger AS (
+  SELECT id AS position_id, NULL::numeric AS quantity, NULL::boolean AS unknown FROM positions WHERE false)"""
+"""For checks that name the ledger but do not need it under this mapping."""
+
+BROKEN_LINKS_COLUMNS = ("orders.position_id", "positions.id")
 
 
-def mislinked(columns: Iterable[str], *, pairs: bool, accounts: bool) -> str:
-    """The CTE of ``mislinked_orders``: orders whose link names no position or, where that is asked, one of another pair
-    or account; found in one pass for all the checks that look among these."""
+def broken_links(columns: Iterable[str], *, pairs: bool, accounts: bool) -> str:
+    """The CTE of ``broken_links``: orders whose link names no position or, where that is asked, one of another pair or
+    account, with what there is of the position; found in one pass for all the checks that look at links."""
     differs = "".join(
         f" OR o.{column} IS DISTINCT FROM p.{column}"
         for wanted, column in ((pairs, "trading_pair"), (accounts, "account"))
         if wanted
     )
+    found = [
+        *(f"o.{column}" for column in columns),
+        "p.id IS NOT NULL AS position_exists",
+        f"{'p.trading_pair' if pairs else 'NULL::text'} AS position_trading_pair",
+        f"{'p.account' if accounts else 'NULL::text'} AS position_account",
+    ]
     return (
-        f"mislinked_orders AS MATERIALIZED (SELECT {', '.join(f'o.{column}' for column in columns)}"
+        f"broken_links AS MATERIALIZED (SELECT {', '.join(found)}"
         " FROM orders o LEFT JOIN positions p ON p.id = o.position_id"
         f" WHERE o.position_id IS NOT NULL AND (p.id IS NULL{differs}))"
     )

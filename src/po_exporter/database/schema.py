@@ -12,10 +12,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from po_exporter.database.canonical import LEDGER, LEDGER_COLUMNS, Templates, derived, mislinked
+from po_exporter.database.canonical import (
+    BROKEN_LINKS_COLUMNS,
+    LEDGER,
+    LEDGER_COLUMNS,
+    NO_LEDGER,
+    Templates,
+    broken_links,
+    derived,
+)
 from po_exporter.errors import DatabaseError, Missing, NoRight, QueryFailed
 from po_exporter.mapping import Column, OrdersMapping, PositionsMapping, SchemaMapping, TableName
-from po_exporter.sql import CheckFile
+from po_exporter.sql import KEPT_FLAT, OPTIONAL, CheckFile
 
 INTEGERS = frozenset({"smallint", "integer", "bigint"})
 TEXTS = frozenset({"text", "character varying", "character", "citext", "name"})
@@ -34,6 +42,16 @@ def quote(name: str) -> str:
 def quote_table(table: TableName) -> str:
     """A table's name as SQL; the search path decides where no schema is named."""
     return ".".join(quote(part) for part in (table.schema, table.name) if part)
+
+
+def _folded(words: Iterable[str]) -> set[str]:
+    """Words as the server's lower() may leave them: where its locale is C, that changes ASCII letters only."""
+    stripped = [word.strip() for word in words]
+    return {word.lower() for word in stripped} | {_ascii_lower(form) for w in stripped for form in (w, w.upper())}
+
+
+def _ascii_lower(text: str) -> str:
+    return "".join(letter.lower() if letter.isascii() else letter for letter in text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +110,7 @@ class Presenter:
             setting, value = check.off_when
             if str(getattr(self.mapping.positions, setting, "")).lower() == value:
                 return f"schemas.{self.mapping.name}.positions.{setting} is {value}"
-        for role, column in sorted(self._sources(name for name in check.needs if not name.endswith("?"))):
+        for role, column in sorted(self._sources(name for name in check.needs if not name.endswith(OPTIONAL))):
             if column not in self._side(role).columns:
                 return f"schemas.{self.mapping.name}.{role}.columns.{column} is not mapped"
         return None
@@ -114,28 +132,37 @@ class Presenter:
         problems = (self._problem(role, name) for role, name in sorted(sources) if name in self._side(role).columns)
         return next((problem for problem in problems if problem), None)
 
-    def relations(self, needed: Iterable[str], *, with_mislinked: bool = False) -> str:
+    def relations(self, needed: Iterable[str], *, readers_of_ledger: int = 1) -> str:
         """The CTEs of the canonical relations, with just the columns named (``orders.filled``, ``ledger.quantity``).
 
-        ``with_mislinked`` adds ``mislinked_orders``, by pair and account where those of positions are named.
+        ``readers_of_ledger`` is how often the statement reads the ledger; for one it need not be kept.
         """
-        names = {name.rstrip("?") for name in needed}
-        with_ledger = any(name.startswith("ledger.") for name in names)
+        named = set(needed)
+        names = self._effective(named)
+        parts, columns = [], {}
+        with_ledger = self.reads_ledger(named)
         if with_ledger:
             names |= set(LEDGER_COLUMNS)
-        parts, columns = [], {}
+        if "broken_links" in names:
+            names |= set(BROKEN_LINKS_COLUMNS)
         for role in ROLES:
             columns[role] = sorted(name.split(".")[1] for name in names if name.startswith(f"{role}."))
             projected = ", ".join(f"{self.expression(role, name)} AS {name}" for name in columns[role])
             table = quote_table(self._side(role).table)
             parts.append(f"{role} AS NOT MATERIALIZED (SELECT {projected or '1 AS one'} FROM {table})")
         if with_ledger:
-            parts.append(LEDGER)
-        if with_mislinked:
+            parts.append(LEDGER.format(materialized="MATERIALIZED" if readers_of_ledger > 1 else "NOT MATERIALIZED"))
+        elif any(name.startswith("ledger.") for name in named):
+            parts.append(NO_LEDGER)
+        if "broken_links" in names:
             pairs = "positions.trading_pair" in names
             accounts = "positions.account" in names and self.compares_accounts
-            parts.append(mislinked(columns["orders"], pairs=pairs, accounts=accounts))
+            parts.append(broken_links(columns["orders"], pairs=pairs, accounts=accounts))
         return ",\n".join(parts)
+
+    def reads_ledger(self, needed: Iterable[str]) -> bool:
+        """Whether that takes the ledger, under this mapping."""
+        return any(name.startswith("ledger.") for name in self._effective(needed))
 
     def expression(self, role: str, name: str) -> str:
         """The SQL of a canonical column, plain or derived; a typed NULL where it is not mapped or cannot be read."""
@@ -167,7 +194,7 @@ class Presenter:
             "short_sides": positions.short_sides,
         }
         named: dict[str, tuple[object, str]] = {name: (list(values), "text[]") for name, values in words.items()}
-        named |= {f"{name}_folded": ([v.strip().lower() for v in values], "text[]") for name, values in words.items()}
+        named |= {f"{name}_folded": (sorted(_folded(values)), "text[]") for name, values in words.items()}
         named["has_filled_at"] = ("filled_at" in orders.columns, "boolean")
         named["compares_accounts"] = (self.compares_accounts, "boolean")
         named["closed_quantity"] = (positions.closed_quantity, "text")
@@ -191,16 +218,24 @@ class Presenter:
     def _side(self, role: str) -> OrdersMapping | PositionsMapping:
         return self.mapping.orders if role == "orders" else self.mapping.positions
 
+    def _effective(self, needed: Iterable[str]) -> set[str]:
+        """What is needed under this mapping, without the marks."""
+        kept_flat = self.mapping.positions.closed_quantity == "kept_flat"
+        return {
+            name.rstrip("?").removesuffix(KEPT_FLAT) for name in needed if kept_flat or not name.endswith(KEPT_FLAT)
+        }
+
     def _sources(self, needed: Iterable[str]) -> set[tuple[str, str]]:
         """The plain columns behind canonical ones, as (role, column)."""
         found: set[tuple[str, str]] = set()
-        for name in needed:
-            role, column = name.rstrip("?").split(".")
-            if role == "ledger":
+        for name in self._effective(needed):
+            role, _, column = name.partition(".")
+            template = self._templates.get(name)
+            if role == "broken_links":
+                found |= self._sources(BROKEN_LINKS_COLUMNS)
+            elif role == "ledger":
                 found |= self._sources(LEDGER_COLUMNS)
-                continue
-            template = self._templates.get(f"{role}.{column}")
-            if template is None:
+            elif template is None:
                 found.add((role, column))
             else:
                 found |= self._sources(f"{role}.{inner}" for _, inner in _PLACEHOLDER.findall(template))

@@ -214,6 +214,7 @@ class Session:
             "statement_timeout": _milliseconds(limits.statement),
             "lock_timeout": _milliseconds(limits.lock),
             "idle_in_transaction_session_timeout": _milliseconds(min(IDLE_IN_TRANSACTION, limits.poll)),
+            "extra_float_digits": 1,  # the text of a floating number has all its digits
             "jit": "off",  # compiling a poll's statement takes longer than running it
             "application_name": "'po-exporter'",
         }

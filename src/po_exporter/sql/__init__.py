@@ -22,10 +22,14 @@ from po_exporter.model import Entity, Priority
 
 Scope = Literal["window", "all"]
 LINK_RATE = "link_rate"
+OPTIONAL = "?"
+"""Behind a needed column: it is needed only where it is mapped."""
+KEPT_FLAT = "@kept_flat"
+"""Behind a needed column: it is needed only where closed positions keep their size and their orders net to zero."""
 
-KEYS = "help issue_type entity priority scope among settles tolerance needs uses off_when runbook".split()
+KEYS = "help issue_type entity priority scope settles tolerance needs uses off_when runbook".split()
 _HEADER = re.compile(r"--\s*([a-z_]+):\s*(.*)")
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
 
 
 class CheckFileError(Exception):
@@ -44,7 +48,7 @@ class CheckFile:
     needs is not mapped, unless it is written with a ``?`` behind it: then it reads as NULL where it is not mapped, and
     is needed where it is. What is only used is shown; where it cannot be read, it is NULL. ``off_when`` is a (setting
     of the positions mapping, value) under which the check has no meaning. ``tolerance`` is the default of the check's
-    own setting of that name. ``among`` names orders that are found in passing; the check has findings only there.
+    own setting of that name.
     """
 
     name: str
@@ -58,7 +62,6 @@ class CheckFile:
     uses: frozenset[str] = frozenset()
     settles: bool = False
     tolerance: Decimal | None = None
-    among: str | None = None
     off_when: tuple[str, str] | None = None
     runbook: str | None = None
 
@@ -68,34 +71,48 @@ def read(name: str) -> str:
     return files(__name__).joinpath(name).read_text(encoding="utf-8")
 
 
-def load_checks(directory: Path | None = None) -> dict[str, CheckFile]:
+def load_checks(directory: Path | None = None, faults: list[CheckFileError] | None = None) -> dict[str, CheckFile]:
     """Our checks and those of a user's directory, by name, ours first.
 
-    Raises CheckFileError for a file that cannot be used or takes the name of one of ours.
+    Raises CheckFileError for a file that cannot be used or takes the name of one of ours; given ``faults``, it adds
+    one for each such file there instead, and leaves the file out.
     """
-    found = _load_directory(files(__name__).joinpath("checks"), {})
+    found = _load_directory(files(__name__).joinpath("checks"), {}, None)
     if directory is None:
         return found
     if not directory.is_dir():
         raise CheckFileError(str(directory), 0, "is not a directory that can be read")
-    return _load_directory(directory, found)
+    return _load_directory(directory, found, faults)
 
 
-def _load_directory(directory: Traversable, known: Mapping[str, CheckFile]) -> dict[str, CheckFile]:
+def _load_directory(
+    directory: Traversable, known: Mapping[str, CheckFile], faults: list[CheckFileError] | None
+) -> dict[str, CheckFile]:
     found = dict(known)
     for file in sorted((f for f in directory.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name):
         try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise CheckFileError(str(file), 0, f"cannot be read as text: {error}") from None
-        check = parse_check(file.name.removesuffix(".sql"), text, str(file))
-        if check.name in known:
-            raise CheckFileError(str(file), 1, f"{check.name} is the name of a built-in check; rename the file")
-        twin = next((other.name for other in found.values() if other.issue_type == check.issue_type), None)
-        if twin:
-            raise CheckFileError(str(file), 1, f"{check.issue_type} is the issue type of {twin} already")
-        found[check.name] = check
+            check = _load_file(file, known, found)
+        except CheckFileError as error:
+            if faults is None:
+                raise
+            faults.append(error)
+        else:
+            found[check.name] = check
     return found
+
+
+def _load_file(file: Traversable, known: Mapping[str, CheckFile], found: Mapping[str, CheckFile]) -> CheckFile:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckFileError(str(file), 0, f"cannot be read as text: {error}") from None
+    check = parse_check(file.name.removesuffix(".sql"), text, str(file))
+    if check.name in known:
+        raise CheckFileError(str(file), 1, f"{check.name} is the name of a built-in check; rename the file")
+    twin = next((other.name for other in found.values() if other.issue_type == check.issue_type), None)
+    if twin:
+        raise CheckFileError(str(file), 1, f"{check.issue_type} is the issue type of {twin} already")
+    return check
 
 
 def parse_check(name: str, text: str, path: str) -> CheckFile:
@@ -105,7 +122,7 @@ def parse_check(name: str, text: str, path: str) -> CheckFile:
         return CheckFileError(path, line, message)
 
     if not _NAME.fullmatch(name):
-        raise fault(0, "a check is called by lower-case letters, digits and _; rename the file")
+        raise fault(0, "a check is called by lower-case letters, digits and _, 50 at most; rename the file")
     header, lines = _read_header(text, path)
 
     def value(key: str, choices: tuple[str, ...] | None = None) -> str:
@@ -121,7 +138,7 @@ def parse_check(name: str, text: str, path: str) -> CheckFile:
     def columns(key: str) -> frozenset[str]:
         names = header.get(key, "").replace(",", " ").split()
         for column in names:
-            if column.rstrip("?") not in CANONICAL:
+            if column.removesuffix(OPTIONAL).removesuffix(KEPT_FLAT) not in CANONICAL:
                 near = get_close_matches(column, CANONICAL, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else " such as orders.filled or ledger.quantity"
                 raise fault(lines[key], f"{column!r} is not a canonical column{hint}")
@@ -148,7 +165,6 @@ def parse_check(name: str, text: str, path: str) -> CheckFile:
         entity="position" if value("entity", get_args(Entity)) == "position" else "order",
         priority=None if rate else _priority(value("priority", get_args(Priority))),
         scope="all" if value("scope", get_args(Scope)) == "all" else "window",
-        among=value("among", ("mislinked",)) if "among" in header else None,
         sql=query,
         needs=columns("needs") | window,
         uses=columns("uses"),

@@ -1,5 +1,5 @@
 -- Filled orders without a link, the youngest first: whose grace is running, and whose linking is waited for.
-SELECT o.id::text AS id, CASE WHEN isfinite(o.fill_time) THEN extract(epoch FROM o.fill_time)::text END AS filled
+SELECT o.id::text AS id, extract(epoch FROM o.fill_time)::text AS filled
 FROM scoped_orders o
 WHERE o.position_id IS NULL AND o.filled
 ORDER BY o.fill_time DESC NULLS LAST

@@ -1,7 +1,7 @@
 """Builds the one statement of a poll: the canonical relations once, then each check as a branch of a UNION ALL.
 
 Every branch returns the same row: the check's name, its exact count, the oldest ``since``, the hashed ids (up to the
-identity budget) and the first findings as JSON. Details are asked for the shown findings alone, by id.
+identity budget) and the first findings as JSON. Details are asked for the shown findings alone, where that is cheap.
 """
 
 from __future__ import annotations
@@ -16,15 +16,24 @@ from po_exporter.sql import LINK_RATE, CheckFile
 Parameters = Mapping[str, tuple[object, str]]
 """Name -> (value, SQL type)."""
 
+_COMMENT = r"/\*(?:[^*/]|\*(?!/)|/(?!\*)|{inner})*\*/"  # block comments nest in PostgreSQL
+for _ in range(3):
+    _COMMENT = _COMMENT.replace("{inner}", _COMMENT)
+# What may hold a colon that is no parameter comes first: strings, quoted names, comments, dollar quotes, casts.
+_TOKEN = re.compile(
+    r"\b[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|"
+    + _COMMENT.replace("|{inner}", "")
+    + r"|\$(\w*)\$.*?\$\1\$|::|:([a-z_]+)",
+    re.DOTALL,
+)
+# Infinite times, and those that no calendar of ours has, are as good as unknown.
+_KNOWN_TIME = (
+    "CASE WHEN since >= timestamptz '0001-01-02Z' AND since < timestamptz '9999-12-31Z' THEN since END AS since"
+)
 _SCOPED = re.compile(r"\bscoped_(orders|positions)\b")
 
 LONGEST_DETAILS = 8192
 """Bytes of a finding's details; longer ones are left out, and say so."""
-
-# What may hold a colon that is no parameter comes first: strings, quoted names, comments, dollar quotes, casts.
-_TOKEN = re.compile(
-    r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/|\$(\w*)\$.*?\$\1\$|::|:([a-z_]+)", re.DOTALL
-)
 
 
 @dataclass
@@ -58,8 +67,8 @@ def compose(
     ``parameters`` are shared, ``own`` holds each check's (its tolerance), by name.
     """
     binder = Binder()
-    narrow = any(check.among for check in checks)
-    relations = [presenter.relations(needed_by(checks), with_mislinked=narrow), *_scopes(checks)]
+    readers = {check.name for check in checks if presenter.reads_ledger(check.needs)}
+    relations = [presenter.relations(needed_by(checks), readers_of_ledger=len(readers)), *_scopes(checks)]
     ctes = [binder.bind(relation, parameters) for relation in relations]
     branches = []
     for check in checks:
@@ -69,8 +78,12 @@ def compose(
             ctes.append(f"{LINK_RATE} AS MATERIALIZED (SELECT * FROM ({body}) AS answer)")
             branches.append(f"SELECT '{LINK_RATE}', eligible, NULL::text, NULL::bytea, links::text FROM {LINK_RATE}")
         else:
-            ctes.append(f"{check.name} AS MATERIALIZED (SELECT id, since FROM ({body}) AS answer)")
-            branches.append(binder.bind(_branch(check.name, body), parameters))
+            # What reads the ledger would compute it again for the details; their number is that of positions at most.
+            whole = check.name in readers
+            kept = f"id, {_KNOWN_TIME}, details" if whole else f"id, {_KNOWN_TIME}"
+            ctes.append(f"check_{check.name} AS MATERIALIZED (SELECT {kept} FROM ({body}) AS answer)")
+            shown = f"SELECT * FROM check_{check.name}" if whole else body
+            branches.append(binder.bind(_branch(check.name, shown), parameters))
     header = "AS result (name, count, oldest, identities, evidence)"
     return "WITH " + ",\n".join(ctes) + "\nSELECT * FROM (\n" + "\nUNION ALL\n".join(
         branches
@@ -93,7 +106,7 @@ def needed_by(checks: Iterable[CheckFile]) -> set[str]:
 
 
 def _scopes(checks: Sequence[CheckFile]) -> list[str]:
-    wanted = sorted({(check.scope, f"{check.entity}s") for check in checks if not check.among})
+    wanted = sorted({(check.scope, f"{check.entity}s") for check in checks})
     return [
         f"{scope}_{relation} AS NOT MATERIALIZED"
         f" (SELECT * FROM {relation} WHERE {'in_window' if scope == 'window' else 'true'})"
@@ -106,17 +119,18 @@ def _scoped(check: CheckFile, query: str) -> str:
 
     By name and not by a WITH around the query, which would keep the planner from looking into it.
     """
-    named = _SCOPED.sub(lambda match: f"{check.among or check.scope}_{match.group(1)}", query)
+    named = _SCOPED.sub(lambda match: f"{check.scope}_{match.group(1)}", query)
     return f"SELECT * FROM (\n{named}\n) AS asked"
 
 
-def _branch(name: str, body: str) -> str:
-    return f"""SELECT '{name}', (SELECT count(*) FROM {name}),
-  (SELECT extract(epoch FROM min(since) FILTER (WHERE isfinite(since)))::text FROM {name}),
-  (SELECT string_agg(decode(md5(id::text), 'hex'), '') FROM {name} HAVING count(*) <= :identity_budget),
-  (SELECT json_agg(json_build_array(id::text, CASE WHEN isfinite(since) THEN extract(epoch FROM since)::text END,
-            CASE WHEN octet_length(details::text) <= {LONGEST_DETAILS} THEN details::jsonb
-                 ELSE jsonb_build_object('omitted', 'the details are too long to show') END)
+def _branch(name: str, shown: str) -> str:
+    return f"""SELECT '{name}', (SELECT count(*) FROM check_{name}),
+  (SELECT extract(epoch FROM min(since))::text FROM check_{name}),
+  (SELECT string_agg(decode(md5(id::text), 'hex'), '') FROM check_{name} HAVING count(*) <= :identity_budget),
+  (SELECT json_agg(json_build_array(id::text, extract(epoch FROM since)::text,
+            CASE WHEN octet_length(details::text) > {LONGEST_DETAILS}
+                 THEN jsonb_build_object('omitted', 'the details are too long to show') ELSE details::jsonb END)
           ORDER BY since NULLS LAST, id)::text
-   FROM (SELECT id, since, details FROM ({body}) AS answer
-         WHERE id = ANY (ARRAY(SELECT id FROM {name} ORDER BY since NULLS LAST, id LIMIT :evidence))) AS shown)"""
+   FROM (SELECT id, {_KNOWN_TIME}, details FROM ({shown}) AS answer
+         WHERE id = ANY (ARRAY(SELECT id FROM check_{name} ORDER BY since NULLS LAST, id LIMIT :evidence))
+         ORDER BY since NULLS LAST, id LIMIT :evidence) AS shown)"""

@@ -6,7 +6,7 @@
 -- tolerance: 0.00000001
 -- off_when: closed_quantity = kept
 -- needs: positions.id positions.active positions.quantity
---        ledger.quantity ledger.unknown
+--        ledger.quantity@kept_flat ledger.unknown@kept_flat
 -- uses: positions.trading_pair positions.side positions.opened_at positions.closed_at
 --
 -- Where a closed position keeps its last size (kept_flat), it is its orders that must net to zero.

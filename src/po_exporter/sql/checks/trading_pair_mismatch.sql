@@ -2,15 +2,14 @@
 -- entity: order
 -- priority: high
 -- scope: all
--- among: mislinked
--- needs: orders.id orders.position_id orders.trading_pair orders.created_at positions.id positions.trading_pair
+-- needs: orders.id orders.position_id orders.trading_pair orders.created_at broken_links positions.trading_pair
 --        orders.account? positions.account?
 -- uses: orders.side orders.status
 SELECT o.id, o.created_at AS since,
        jsonb_build_object('position_id', o.position_id::text, 'side', o.side, 'status', o.status,
-                          'expected', p.trading_pair, 'found', o.trading_pair,
-                          'expected_account', p.account, 'found_account', o.account) AS details
-FROM scoped_orders o
-JOIN positions p ON p.id = o.position_id
-WHERE o.trading_pair IS DISTINCT FROM p.trading_pair
-   OR (:compares_accounts AND o.account IS DISTINCT FROM p.account)
+                          'expected', o.position_trading_pair, 'found', o.trading_pair,
+                          'expected_account', o.position_account, 'found_account', o.account) AS details
+FROM broken_links o
+WHERE o.position_exists
+  AND (o.trading_pair IS DISTINCT FROM o.position_trading_pair
+       OR (:compares_accounts AND o.account IS DISTINCT FROM o.position_account))

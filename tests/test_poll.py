@@ -1,0 +1,301 @@
+"""One poll as the server sees it: one snapshot, its deadlines set first, nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from asking import Asked, watched
+from parts.waiting import until
+from po_exporter.mapping import GAL_FRIDAY
+from po_exporter.watch.monitor import Monitor
+from sidecar import FOUND, Sidecar, counted_connections, populate, settings
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture
+async def monitor(database):
+    await populate(database)
+    made = Monitor(watched(database.reader_dsn, GAL_FRIDAY))
+    yield made
+    await made.close()
+
+
+def statements(log: str, database: str) -> list[str]:
+    """What the sessions of the reader in a database ran, each statement on one line."""
+    lines: list[str] = []
+    ours = False
+    for line in log.splitlines():
+        if line.startswith("20"):
+            ours = f"<po_reader@{database}>" in line
+            said = re.search(r"LOG:  (?:statement|execute [^:]*): (.*)", line)
+            if ours and said:
+                lines.append(said[1])
+            else:
+                ours = False
+        elif ours and line.startswith("\t"):
+            lines[-1] += " " + line.strip()
+    return lines
+
+
+@pytest.mark.database
+async def test_deadlines_come_first_then_locks_then_the_snapshot(monitor, database):
+    server = database.server
+    server.psql("ALTER SYSTEM SET log_line_prefix = '%m <%u@%d> '")
+    server.psql(f"ALTER DATABASE {database.name} SET log_statement = 'all'")
+    server.psql("SELECT pg_reload_conf()")
+    log = server.directory / "log"
+    try:
+        await until(lambda: server.psql("SHOW log_line_prefix") == "%m <%u@%d>", what="the prefix to change")
+        start = log.stat().st_size
+        assert (await monitor.poll()).up
+        await monitor.close()
+        with log.open() as file:
+            file.seek(start)
+            ran = statements(file.read(), database.name)
+    finally:
+        server.psql("ALTER SYSTEM RESET log_line_prefix")
+        server.psql("SELECT pg_reload_conf()")
+    begin, lock, *rest = ran
+    first, *settings_and_savepoint = begin.split("; ")
+    assert first == "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    # PostgreSQL takes no snapshot for these; it would for a SELECT set_config(...).
+    assert all(
+        re.fullmatch(r"SET LOCAL \w+ = [\w']+|SET LOCAL \w+ = '[\w-]+'|SAVEPOINT \w+", each)
+        for each in settings_and_savepoint
+    )
+    names = {each.split()[2] for each in settings_and_savepoint[:-1]}
+    assert {
+        "statement_timeout",
+        "lock_timeout",
+        "idle_in_transaction_session_timeout",
+        "jit",
+        "application_name",
+    } <= names
+    assert lock == 'LOCK TABLE "orders", "positions" IN ACCESS SHARE MODE'
+    assert "clock_timestamp()" in rest[0], "as_of comes from the query that takes the snapshot"
+    assert rest[-1] == "COMMIT"
+    assert not any(
+        each.startswith(("BEGIN", "SET SESSION", "SET search_path", "PREPARE", "DEALLOCATE")) for each in rest
+    )
+    assert sum("UNION ALL" in each for each in rest) == 1, "one statement asks all checks"
+
+
+async def test_nothing_of_a_poll_is_left_in_the_session(monitor, database):
+    assert (await monitor.poll()).up
+    connection = await monitor._poller.session.connect()
+    assert await connection.fetchval("SHOW statement_timeout") == "0"
+    assert await connection.fetchval("SHOW transaction_read_only") == "off"
+    assert await connection.fetchval("SELECT count(*) FROM pg_prepared_statements") == 0
+    state = "SELECT state FROM pg_stat_activity WHERE usename = 'po_reader' AND datname = current_database()"
+    await until(lambda: is_equal(database.fetchval(state), "idle"), what="the session to be idle between polls")
+    assert await database.fetchval("SELECT count(*) FROM pg_locks WHERE relation = 'orders'::regclass") == 0
+
+
+async def is_equal(asked, wanted) -> bool:
+    return await asked == wanted
+
+
+@pytest.mark.database
+async def test_no_poll_is_torn(database):
+    """A writer moves quantity between two positions, order and position in one transaction, without a pause."""
+    await database.execute("""
+        INSERT INTO positions (id, trading_pair, side, quantity)
+        VALUES ('00000000-0000-0000-0000-0000000000a1', 'BTC/USD', 'LONG', 100),
+               ('00000000-0000-0000-0000-0000000000a2', 'BTC/USD', 'LONG', 100);
+        INSERT INTO orders (position_id, trading_pair, side, quantity, status, filled_quantity, exchange_order_id)
+        SELECT id, 'BTC/USD', 'BUY', 100, 'FILLED', 100, id::text FROM positions""")
+    rules = watched(database.reader_dsn, GAL_FRIDAY)
+    # Apart they must agree as well as together.
+    apart = Monitor(rules)
+    apart._poller.one_by_one = True
+    polled = [Monitor(rules), apart]
+    polls = 0
+    stop = asyncio.Event()
+
+    async def move() -> int:
+        connection = await asyncpg.connect(database.dsn)
+        moves = 0
+        while not stop.is_set():
+            async with connection.transaction():
+                await connection.execute("UPDATE orders SET filled_quantity = 200 - filled_quantity + $1", moves % 7)
+                await connection.execute("UPDATE positions SET quantity = 200 - quantity + $1", moves % 7)
+                await connection.execute("UPDATE orders SET quantity = filled_quantity")
+                await connection.execute(
+                    "UPDATE orders SET position_id = CASE WHEN position_id::text LIKE '%1'"
+                    " THEN '00000000-0000-0000-0000-0000000000a2'::uuid ELSE '00000000-0000-0000-0000-0000000000a1' END"
+                )
+            moves += 1
+        await connection.close()
+        return moves
+
+    writer = asyncio.create_task(move())
+    try:
+        while polls < 60:
+            for monitor in polled:
+                monitor._poller.one_by_one = monitor is apart
+                asked = Asked(await monitor.poll())
+                assert asked.errors == {}
+                assert {k: v for k, v in asked.counts.items() if k != "duplicate_active_position"} == {}
+                assert asked.link_rate.eligible == asked.link_rate.links == 2
+                polls += 1
+    finally:
+        stop.set()
+        moves = await writer
+        for monitor in polled:
+            await monitor.close()
+    assert moves > polls, "the writer was at work during every poll"
+
+
+@pytest.mark.database
+async def test_through_a_transaction_pooler(database, pooler, exporter):
+    await populate(database)
+    sidecar = Sidecar(await exporter(config=settings(pooler.reader_dsn)))
+    await sidecar.until_up(1)
+    # Other clients take turns on the same sessions, and find them as they expect them.
+    others = [await asyncpg.connect(pooler.reader_dsn, statement_cache_size=0) for _ in range(4)]
+    for _ in range(40):
+        for setting, value in {"statement_timeout": "0", "transaction_read_only": "off", "lock_timeout": "0"}.items():
+            found = await asyncio.gather(*(each.fetchval(f"SHOW {setting}") for each in others))
+            assert set(found) == {value}
+        found = await asyncio.gather(*(each.fetchval("SELECT count(*) FROM pg_prepared_statements") for each in others))
+        assert set(found) == {0}
+    await sidecar.polls(3)
+    assert {issue: count for issue, count in (await sidecar.open_issues()).items() if count} == FOUND
+    assert sidecar.said("database_lost", "check_failed") == []
+    for each in others:
+        await each.close()
+    # The pooler goes on without its server's sessions: the next poll gets another.
+    await database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'po_reader'")
+    await sidecar.polls(3)
+    assert await sidecar.value("up") == 1
+
+
+@pytest.mark.database
+async def test_a_standby_is_polled_and_goes_on_as_a_primary(database, standby, exporter, cli):
+    await populate(database)
+
+    async def has_arrived() -> bool:
+        return await standby.fetchval("SELECT count(*) FROM orders") == 3
+
+    await until(has_arrived, what="the rows to reach the standby")
+    finished = await cli("doctor", env={"PO_EXPORTER_DSN": standby.reader_dsn})
+    assert "standby" in finished.stdout
+    sidecar = Sidecar(await exporter(config=settings(standby.reader_dsn)))
+    await sidecar.until_up(1)
+    assert {issue: count for issue, count in (await sidecar.open_issues()).items() if count} == FOUND
+    await asyncio.to_thread(standby.server.promote)
+    await standby.execute("UPDATE orders SET position_id = NULL")
+    await sidecar.until_value(3, "unlinked_filled_orders")
+    await sidecar.until_value(0, "orphaned_references")
+    assert sidecar.said("database_lost", "check_failed") == []
+    assert await sidecar.exporter.stop() == 0
+
+
+SLOW_VIEW = """
+ALTER TABLE orders RENAME TO real_orders;
+CREATE VIEW orders AS SELECT o.* FROM real_orders o, (SELECT pg_sleep(120)) AS slowly;
+GRANT SELECT ON orders TO po_reader;
+"""
+RUNNING = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'po_reader' AND datname = current_database() AND state = 'active'"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_a_poll_under_way_and_its_query(number, database, exporter):
+    await populate(database)
+    await database.execute(SLOW_VIEW)
+    running = await exporter(config=settings(database.reader_dsn, poll_timeout="60s", statement_timeout="60s"))
+    await until(lambda: database.fetchval(RUNNING), what="the poll to be under way")
+    running.signal(number)
+    assert await running.stop() == 0
+    assert await database.fetchval(RUNNING) == 0, "cancelled on the server, not just left"
+    assert "Traceback" not in running.log
+
+
+async def test_a_check_that_is_interrupted_cancels_its_query(database, po_exporter):
+    await populate(database)
+    await database.execute(SLOW_VIEW)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        task = asyncio.create_task(po_exporter.run("check", env={"PO_EXPORTER_DSN": database.reader_dsn}))
+        await until(lambda: database.fetchval(RUNNING), what="the check to be under way")
+        pid = await database.fetchval(RUNNING.replace("count(*)", "client_port"))
+        await _signal_owner_of_port(pid, number)
+        finished = await task
+        assert finished.status not in (0, 1), finished
+        assert finished.stdout == ""
+        assert "Traceback" not in finished.stderr
+        assert await database.fetchval(RUNNING) == 0
+
+
+async def _signal_owner_of_port(port: int, number: signal.Signals) -> None:
+    import psutil
+
+    (owner,) = {
+        each.pid for each in psutil.net_connections("tcp") if each.laddr and each.laddr.port == port and each.pid
+    }
+    psutil.Process(owner).send_signal(number)
+
+
+async def test_one_that_hangs_holds_up_no_other(database, proxy, exporter, cli):
+    await populate(database)
+    config = settings(proxy.reader_dsn, database.reader_dsn, poll_timeout="30s")
+    async with counted_connections(database, ["po_reader"]) as connections:
+        running = await exporter(config=config)
+        hangs, goes_on = Sidecar(running), Sidecar(running, "desk")
+        await hangs.until_up(1)
+        await goes_on.until_up(1)
+        asked = await hangs.value("exporter_checks_total", check="link_rate")
+        proxy.black_hole()
+        await goes_on.polls(10)
+        assert await hangs.value("exporter_checks_total", check="link_rate") - asked <= 1
+        assert await goes_on.value("up") == 1
+        assert await running.stop() == 0
+    assert connections.most <= 4
+    finished = await cli("check", "--format", "json", config=settings(proxy.reader_dsn, database.reader_dsn))
+    assert finished.status == 3
+    assert {each["database"]: each["verdict"] for each in finished.json["databases"]} == {
+        "trading": "UNKNOWN",
+        "desk": "CRITICAL",
+    }
+
+
+async def test_the_wire_may_break_in_any_way(database, proxy, exporter):
+    """Never more than two sessions of ours, whatever happens; and each time it comes back."""
+    await populate(database)
+    role = database.create_role("SELECT ON orders, positions")
+    name = role.split("//")[1].split(":")[0]
+    dsn = role.replace(f":{database.server.port}/", f":{proxy.port}/")
+    async with counted_connections(database, [name]) as connections:
+        sidecar = Sidecar(await exporter(config=settings(dsn)))
+        await sidecar.until_up(1)
+        for _ in range(3):
+            proxy.black_hole()
+            await sidecar.until_up(0)
+            proxy.heal()
+            await sidecar.until_up(1)
+            proxy.reset()
+            await sidecar.polls(1)
+            proxy.latency(0.05)
+            await sidecar.polls(1)
+            proxy.heal()
+            await sidecar.until_up(1)
+    assert connections.most <= 2
+    assert await sidecar.issues_total() == {}
+
+
+async def test_a_session_that_dies_unnoticed_between_polls_leaves_no_gap(database, proxy, monitor):
+    through = Monitor(watched(proxy.reader_dsn, GAL_FRIDAY))
+    assert (await through.poll()).up
+    proxy.reset()
+    assert (await through.poll()).up
+    await database.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'po_reader' AND datname = current_database()"
+    )
+    assert (await through.poll()).up
+    await through.close()
