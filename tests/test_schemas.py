@@ -51,8 +51,8 @@ async def test_the_same_rows_are_wrong_whatever_the_tables_look_like(told, shape
     assert str(link).lower() == wanted.position_key(NOWHERE).lower()
 
 
-async def test_findings_name_a_key_as_the_table_writes_it(told):
-    """An id is there to be looked up: it is not to change its case on the way."""
+async def test_a_text_that_names_a_uuid_is_compared_and_written_in_lower_case(told):
+    """Links of type uuid to a text key in capitals: they agree, and a finding has the one spelling that both share."""
     await told.execute(
         """
         CREATE TABLE desk.positions AS SELECT * FROM public.positions;
@@ -64,7 +64,7 @@ async def test_findings_name_a_key_as_the_table_writes_it(told):
     await let_read(told)
     asked = await ask(told.reader_dsn, schema("desk.orders", "desk.positions"))
     assert asked.link_rate == RATE
-    assert asked.ids("quantity_mismatch") == ["ABCDEF" + uid(2)[6:]]
+    assert asked.ids("quantity_mismatch") == ["abcdef" + uid(2)[6:]]
 
 
 NEW_YORK = "America/New_York"

@@ -291,11 +291,19 @@ class Presenter:
 
     def _link_key(self, raw: str) -> str:
         """A link or what it names, so that the two can be compared whatever their types."""
-        ends = {self._type("orders", "position_id"), self._type("positions", "id")}
+        ends = self._link_types
         if len(ends) == 1 or None in ends or ends <= INTEGERS or ends <= TEXTS:
             return raw
-        # A uuid's text is lower case; text that names one need not be.
-        return f"lower({raw}::text)" if "uuid" in ends else f"{raw}::text"
+        return f"lower({raw}::text)" if self.folds_ids else f"{raw}::text"
+
+    @property
+    def folds_ids(self) -> bool:
+        """Whether positions' ids are compared in lower case: a uuid's text is, text that names one need not be."""
+        return "uuid" in self._link_types and len(self._link_types) > 1
+
+    @property
+    def _link_types(self) -> set[str | None]:
+        return {self._type("orders", "position_id"), self._type("positions", "id")}
 
     def _convert(self, role: str, name: str, raw: str, kind: str) -> str | None:
         """A raw value as the canonical type; None when there is no sound way."""

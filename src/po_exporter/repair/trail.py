@@ -99,6 +99,8 @@ async def _read(
         raise obstacle
     kind = presenter.id_type("positions")
     position_id = _plain_id(position_id, kind, mapping)
+    if presenter.folds_ids:
+        position_id = position_id.lower()
     parameters = presenter.parameters | {"position": (position_id, f"text::{kind}")}
     query, arguments = compose_query(presenter, sql.read("trail_position.sql"), needed, parameters)
     found = await snapshot.fetch(query, *arguments)
