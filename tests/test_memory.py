@@ -124,7 +124,7 @@ def test_what_stays_the_same_is_never_counted(keys, settles, known):
     assert memory.issues == 0
 
 
-def test_identities_are_those_that_the_database_makes():
+def test_identities_are_read_one_by_one():
     assert split(KEYS[0] + KEYS[1]) == KEYS[:2]
     assert split(b"") == []
 

@@ -136,7 +136,10 @@ COSTLY = {
     "names a canonical column that it does not say it needs": (finds("o.commission > 1"), "commission"),
     "names a table that is not there": (finds("true", "trades o"), 'relation "trades" does not exist'),
     "returns other columns": ("SELECT o.id, o.fill_time FROM scoped_orders o", "since"),
-    "returns a number for a time": ("SELECT o.id, 1 AS since, '{}'::jsonb AS details FROM scoped_orders o", "timestamp with time zone"),
+    "returns a number for a time": (
+        "SELECT o.id, 1 AS since, '{}'::jsonb AS details FROM scoped_orders o",
+        "timestamp with time zone",
+    ),
     "returns details that are no JSON": (
         "SELECT o.id, o.fill_time AS since, 'x' AS details FROM scoped_orders o",
         "json",

@@ -254,7 +254,8 @@ class Monitor:
         interval = self.watched.interval.total_seconds()
         spent = time.monotonic() - started
         if self._failures_in_a_row:
-            backoff = min(interval, FIRST_BACKOFF * 2 ** min(self._failures_in_a_row - 1, 16))
+            # What failed slowly (a deadline passed) gets as long a rest: retrying it at once would be a load.
+            backoff = min(interval, max(spent, FIRST_BACKOFF * 2 ** min(self._failures_in_a_row - 1, 16)))
             return float(backoff * random.uniform(0.8, 1.2))  # noqa: S311  # jitter, not cryptography
         return interval - spent % interval
 
