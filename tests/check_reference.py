@@ -7,7 +7,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from po_exporter.database.schema import Catalog, Presenter
+from po_exporter.database.catalog import Catalog
+from po_exporter.database.schema import Presenter
 from po_exporter.expose.metrics import COUNT_GAUGES
 from po_exporter.mapping import GAL_FRIDAY, ORDER_COLUMNS, POSITION_COLUMNS, Column, SchemaMapping
 from po_exporter.sql import LINK_RATE, CheckFile, load_checks

@@ -12,8 +12,9 @@ from enum import StrEnum
 import asyncpg
 
 from po_exporter import sql
+from po_exporter.database.catalog import quote_table
 from po_exporter.database.expressions import with_expressions
-from po_exporter.database.schema import Presenter, quote_table
+from po_exporter.database.schema import Presenter
 from po_exporter.database.session import Session, Snapshot
 from po_exporter.errors import DatabaseError, DeadlinePassed
 from po_exporter.watch.monitor import Watched

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from po_exporter.database.schema import Catalog, quote_table
+from po_exporter.database.catalog import Catalog, quote_table
 from po_exporter.database.session import Snapshot
 from po_exporter.errors import DatabaseError
 from po_exporter.mapping import SchemaMapping

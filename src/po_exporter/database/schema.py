@@ -6,10 +6,9 @@ SQL of the canonical relations, and says in one sentence what stands in a check'
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
 
 from po_exporter.database.canonical import (
@@ -21,8 +20,9 @@ from po_exporter.database.canonical import (
     broken_links,
     derived,
 )
+from po_exporter.database.catalog import Catalog, quote, quote_table
 from po_exporter.errors import DatabaseError, Missing, NoRight, QueryFailed
-from po_exporter.mapping import Column, OrdersMapping, PositionsMapping, SchemaMapping, TableName
+from po_exporter.mapping import Column, OrdersMapping, PositionsMapping, SchemaMapping
 from po_exporter.sql import KEPT_FLAT, OPTIONAL, CheckFile
 
 INTEGERS = frozenset({"smallint", "integer", "bigint"})
@@ -34,16 +34,6 @@ ROLES = ("orders", "positions")
 _PLACEHOLDER = re.compile(r"\{(raw:)?(\w+)\}")
 
 
-def quote(name: str) -> str:
-    """A name as an SQL identifier, whatever is in it."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def quote_table(table: TableName) -> str:
-    """A table's name as SQL; the search path decides where no schema is named."""
-    return ".".join(quote(part) for part in (table.schema, table.name) if part)
-
-
 def _folded(words: Iterable[str]) -> set[str]:
     """Words as the server's lower() may leave them: where its locale is C, that changes ASCII letters only."""
     stripped = [word.strip() for word in words]
@@ -52,45 +42,6 @@ def _folded(words: Iterable[str]) -> set[str]:
 
 def _ascii_lower(text: str) -> str:
     return "".join(letter.lower() if letter.isascii() else letter for letter in text)
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table as the catalogs describe it. ``columns``: name -> (type without modifiers, may be selected)."""
-
-    kind: str
-    usage: bool
-    may_write: bool
-    columns: Mapping[str, tuple[str, bool]]
-
-
-@dataclass(frozen=True)
-class Catalog:
-    """What is there. ``expressions``: (role, canonical name) -> the type of its SQL, or why it has none."""
-
-    tables: Mapping[str, Table]
-    expressions: Mapping[tuple[str, str], str | DatabaseError] = field(default_factory=dict)
-
-    @property
-    def sound(self) -> bool:
-        """Whether every SQL expression of the mapping can be used."""
-        return not any(isinstance(kind, DatabaseError) for kind in self.expressions.values())
-
-    @classmethod
-    def parse(cls, text: str | None) -> Catalog:
-        """From the ``tables`` column of introspect.sql; None when neither table exists."""
-        found = json.loads(text) if text else {}
-        return cls(
-            {
-                role: Table(
-                    kind=table["kind"],
-                    usage=table["usage"],
-                    may_write=table["may_write"],
-                    columns={name: (kind, bool(allowed)) for name, (kind, allowed) in (table["columns"] or {}).items()},
-                )
-                for role, table in found.items()
-            }
-        )
 
 
 @dataclass(frozen=True)

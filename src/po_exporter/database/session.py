@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 import asyncpg
 
 from po_exporter import sql
+from po_exporter.database.catalog import Catalog, quote_table
 from po_exporter.database.failures import DRIVER_ERRORS, translate
-from po_exporter.database.schema import Catalog, quote_table
 from po_exporter.dsn import Dsn
 from po_exporter.errors import (
     CredentialsUnreadable,

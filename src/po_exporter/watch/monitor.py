@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from po_exporter.database.schema import Catalog, Presenter
+from po_exporter.database.catalog import Catalog
+from po_exporter.database.schema import Presenter
 from po_exporter.database.session import Session, Target
 from po_exporter.errors import DatabaseError, DeadlinePassed, Missing, NoRight
 from po_exporter.mapping import SchemaMapping

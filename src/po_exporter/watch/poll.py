@@ -13,8 +13,9 @@ import asyncpg
 import structlog
 
 from po_exporter import sql
+from po_exporter.database.catalog import Catalog
 from po_exporter.database.expressions import with_expressions
-from po_exporter.database.schema import Catalog, Presenter
+from po_exporter.database.schema import Presenter
 from po_exporter.database.session import Limits, Session, Snapshot
 from po_exporter.errors import DatabaseError, StatementTimeout
 from po_exporter.mapping import SchemaMapping
