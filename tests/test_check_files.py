@@ -85,6 +85,15 @@ FAULTS = {
         {"huge.sql": text(needs="orders.filed_quantity")}, 5, "did you mean 'orders.filled_quantity'?",
     ),
     "a relation that is not canonical": ({"huge.sql": text(needs="trades.id")}, 5, "'trades.id'"),
+    "a column that the header does not name": ({"huge.sql": text(uses=None, needs="orders.id")}, 5, "do not name it"),
+    "a relation that the header does not name": (
+        {"huge.sql": text("SELECT o.id, NULL::timestamptz AS since, '{}'::jsonb AS details FROM orders o"
+                          " WHERE o.id NOT IN (SELECT l.position_id FROM ledger l)")}, 5, "reads ledger",
+    ),
+    "the other entity's scope": (
+        {"huge.sql": text("SELECT p.id, NULL::timestamptz AS since, '{}'::jsonb AS details FROM scoped_positions p")},
+        5, "cannot use scoped_positions",
+    ),
     "the name of one of ours": ({"overfilled_order.sql": text()}, None, "overfilled_order is the name of a built-in"),
     "the issue type of one of ours": (
         {"huge.sql": text(issue_type="OVERFILLED_ORDER")}, None, "is the issue type of overfilled_order",

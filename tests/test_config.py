@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -273,8 +273,9 @@ def test_what_is_shown_is_plain_and_loads_again(file: ConfigFile) -> None:
 
 def test_there_is_no_other_way_to_a_config(file: ConfigFile) -> None:
     config = file.load(f"databases: {{t: {{dsn: '{DSN}'}}}}")
-    with pytest.raises(TypeError):
-        Config(**{name: getattr(config, name) for name in ("databases", "monitor")})  # type: ignore[call-arg]
+    parts = {each.name: getattr(config, each.name) for each in fields(config)}
+    with pytest.raises(TypeError, match="comes from"):
+        Config(**parts, made_by=None)
     with pytest.raises((TypeError, ValueError)):
         replace(config, warnings=())
     with pytest.raises(AttributeError):

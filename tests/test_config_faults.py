@@ -142,6 +142,8 @@ SMALL_FAULTS = {
     "monitor: {mode: fast}": "should be 'scan', 'incremental' or 'auto'.",
     "monitor: {evidence: 0}": "should be at least 1.",
     "monitor: {evidence: 1.5}": "should be a whole number.",
+    "monitor: {intervall: }": "po.yaml:2: monitor: has an unknown key without a value.",
+    "notify: {slack: {token: ''}}": "po.yaml:2: notify.slack.token: should not be empty.",
     "monitor: {enabled: maybe}": "should be true or false.",
     "monitor: {window: 99999999999d}": "at most 36500d",
     "monitor: {statement_timeout: 30d}": "at most 24d",
@@ -226,6 +228,15 @@ def test_a_schema_that_cannot_be_meant_is_refused(
     assert len(faults) == 1
 
 
+@pytest.mark.parametrize("word", ["yes", "No", "ON", "off", "OFF", "Off", "true", "False"])
+def test_a_word_that_yaml_takes_for_a_switch_is_refused_until_it_is_quoted(file: ConfigFile, word: str) -> None:
+    text = yaml.safe_dump(whole()).replace("- buy\n", f"- {word}\n")
+    (fault,) = file.faults(text)
+    assert "buy_sides.0: should be text" in fault
+    assert fault.endswith("quote it.")
+    assert file.load(text.replace(f"- {word}\n", f"- '{word}'\n"))
+
+
 def _at(values: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
     for part in path:
         values = values.setdefault(part, {}) if isinstance(values.get(part, {}), dict) else {}
@@ -300,6 +311,7 @@ HIDING_PLACES = [
     f'databases:\n  t:\n    password: "\\{SECRET}"',
     f"databases:\n  t:\n    password: @{SECRET}",
     f"databases:\n  t:\n    password: '{SECRET}'\n\tdsn: x",
+    f"databases:\n  t:\n    password: !{SECRET}!x y",
     f"{ONE}notify: {{webhook: {{url: '{SECRET}'}}}}",
     f"{ONE}notify: {{slack: {{token: ['{SECRET}']}}}}",
 ]

@@ -101,6 +101,7 @@ def test_the_database_is_named_by_the_rules_of_libpq(monkeypatch: pytest.MonkeyP
         ("postgresql://h:1,i:2,j/d?port=5,6", "3 hosts, but 2 ports"),
         ("postgresql://a,,b/d", "empty name"),
         ("postgresql://h/d?connect_timeout=soon", "number of seconds"),
+        ("postgresql://u:12/half@h/d", "as %40, %2F or %25"),
         ("postgresql://u%zz@h/d", "two hexadecimal digits"),
         ("postgresql://h/d?sslmode", "name=value"),
         ("host=h sslrootcert=system sslmode=require", "needs sslmode=verify-full"),

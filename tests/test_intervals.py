@@ -53,7 +53,7 @@ async def test_what_looks_at_everything_takes_a_twentieth_of_the_time_at_most(mo
 
 async def test_what_failed_is_due_at_the_next_poll(monitors, database):
     await database.execute("ALTER TABLE orders DROP COLUMN trading_pair")
-    monitor = monitors(timedelta(milliseconds=1))
+    monitor = monitors(timedelta(milliseconds=1), trading_pair_mismatch=timedelta(hours=1))
     for _ in range(3):
         assert (await monitor.poll()).up
     asked = monitor.status.asked

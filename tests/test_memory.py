@@ -14,6 +14,7 @@ from po_exporter.watch.memory import CheckMemory, identity, split
 
 START = datetime(2026, 1, 27, 2, tzinfo=UTC)
 GRACE = timedelta(seconds=30)
+GRACES = st.sampled_from([GRACE, timedelta(0)])
 KEYS = [identity(str(number)) for number in range(4)]
 
 
@@ -52,18 +53,18 @@ def expected_issues(history: list[Answer], grace: timedelta, *, settles: bool) -
     return issues
 
 
-def remember(memory: CheckMemory, answer: Answer, *, known: bool = True) -> None:
+def remember(memory: CheckMemory, answer: Answer, grace: timedelta = GRACE, *, known: bool = True) -> None:
     if answer.seeds:
         memory.seed_next()
-    memory.answer(answer.at, len(answer.keys), list(answer.keys) if known else None, GRACE)
+    memory.answer(answer.at, len(answer.keys), list(answer.keys) if known else None, grace)
 
 
-@given(histories(), st.booleans())
-def test_issues_are_counted_by_the_definition(history, settles):
+@given(histories(), GRACES, st.booleans())
+def test_issues_are_counted_by_the_definition(history, grace, settles):
     memory = CheckMemory(settles)
     for length, answer in enumerate(history, 1):
-        remember(memory, answer)
-        assert memory.issues == expected_issues(history[:length], GRACE, settles=settles)
+        remember(memory, answer, grace)
+        assert memory.issues == expected_issues(history[:length], grace, settles=settles)
 
 
 @given(histories(), st.booleans())
@@ -87,17 +88,17 @@ def test_beyond_the_budget_the_rise_is_counted(history):
         assert memory.issues == issues
 
 
-@given(histories())
-def test_beyond_the_budget_what_settles_counts_by_its_least_over_the_grace(history):
+@given(histories(), GRACES)
+def test_beyond_the_budget_what_settles_counts_by_its_least_over_the_grace(history, grace):
     memory = CheckMemory(settles=True)
     issues = level = 0
     for place, answer in enumerate(history):
-        remember(memory, answer, known=False)
+        remember(memory, answer, grace, known=False)
         if answer.seeds:
             level = len(answer.keys)
         else:
             # From the last answer that is a grace old, and from the one before at least.
-            from_then = [at for at, earlier in enumerate(history[:place]) if earlier.at <= answer.at - GRACE]
+            from_then = [at for at, earlier in enumerate(history[:place]) if earlier.at <= answer.at - grace]
             if from_then:
                 least = min(len(each.keys) for each in history[from_then[-1] : place + 1])
                 issues += max(0, least - level)

@@ -133,7 +133,6 @@ def finds(where: str, source: str = "scoped_orders o") -> str:
 COSTLY = {
     "is no SQL": ("SELECT FROM WHERE", "syntax error"),
     "names a column that is not canonical": (finds("o.venue = ''"), "venue"),
-    "names a canonical column that it does not say it needs": (finds("o.commission > 1"), "commission"),
     "names a table that is not there": (finds("true", "trades o"), 'relation "trades" does not exist'),
     "returns other columns": ("SELECT o.id, o.fill_time FROM scoped_orders o", "since"),
     "returns a number for a time": (

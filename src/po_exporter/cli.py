@@ -25,6 +25,7 @@ from po_exporter.app import App, watched
 from po_exporter.config import Config
 from po_exporter.doctor import Level, examine
 from po_exporter.errors import ConfigError, PoExporterError, UsageError
+from po_exporter.expose.access import load_tokens
 from po_exporter.expose.api import status_json
 from po_exporter.model import Status, Verdict
 from po_exporter.repair.trail import read_trail
@@ -232,6 +233,8 @@ def config_group() -> None:
 def config_check(config_file: Path | None) -> None:
     """Say everything that is wrong with the configuration, at once."""
     settings = config.load(config_file, os.environ)
+    if settings.server.tokens_file:
+        load_tokens(settings.server.tokens_file)
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(

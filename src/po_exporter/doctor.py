@@ -17,7 +17,7 @@ from po_exporter.database.expressions import with_expressions
 from po_exporter.database.schema import Presenter
 from po_exporter.database.session import Session, Snapshot
 from po_exporter.errors import DatabaseError, DeadlinePassed
-from po_exporter.watch.monitor import Watched
+from po_exporter.watch.monitor import HIDDEN, Watched
 from po_exporter.watch.poll import Asking, Question
 from po_exporter.watch.statement import compose_query
 
@@ -172,6 +172,8 @@ def _tables(presenter: Presenter, rows: list[asyncpg.Record]) -> Iterator[Remark
                 f"the role may write {side.table}",
                 f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {quote_table(side.table)}; it needs only to read",
             )
+        if presenter.catalog.tables[role].rows_may_be_hidden:
+            yield Remark(Level.ADVICE, role, f"row-level security is active for this role on {side.table}", HIDDEN)
         if row["kind"] != "r":
             continue
         leading = {index["column"] for index in json.loads(row["leading"] or "[]")}

@@ -76,12 +76,13 @@ DERIVED = (
     "orders.filled orders.complete orders.direction orders.fill_time orders.in_window orders.past_grace "
     "orders.counts orders.contribution "
     "positions.signed_quantity positions.active positions.compared positions.in_window "
-    "ledger.quantity ledger.unknown broken_links"
+    "ledger.quantity ledger.unknown"
 ).split()
 CANONICAL = (
     *(f"orders.{name}" for name in ORDER_COLUMNS),
     *(f"positions.{name}" for name in POSITION_COLUMNS),
     *DERIVED,
+    "broken_links",
 )
 """Everything that a check may name."""
 

@@ -125,6 +125,14 @@ class Positions(Section):
     def _complete(cls, value: Columns, info: ValidationInfo) -> Columns:
         return _require(value, (*POSITION_REQUIRED, *(["side"] if info.data.get("quantity") == "by_side" else [])))
 
+    @field_validator("closed_quantity")
+    @classmethod
+    def _can_close(cls, value: str, info: ValidationInfo) -> str:
+        columns = info.data.get("columns")
+        if value != "zero" and columns is not None and not {"is_active", "closed_at"} & set(columns.mapped()):
+            raise ValueError(f"is {value}, but neither is_active nor closed_at is mapped: nothing says what is closed.")
+        return value
+
     @field_validator("long_sides", "short_sides")
     @classmethod
     def _named(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ class Table:
     kind: str
     usage: bool
     may_write: bool
+    rows_may_be_hidden: bool
     columns: Mapping[str, tuple[str, bool]]
 
 
@@ -52,6 +53,7 @@ class Catalog:
                     kind=table["kind"],
                     usage=table["usage"],
                     may_write=table["may_write"],
+                    rows_may_be_hidden=table["rows_may_be_hidden"],
                     columns={name: (kind, bool(allowed)) for name, (kind, allowed) in (table["columns"] or {}).items()},
                 )
                 for role, table in found.items()

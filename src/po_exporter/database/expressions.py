@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from po_exporter import sql
 from po_exporter.database.catalog import Catalog, quote_table
 from po_exporter.database.session import Snapshot
-from po_exporter.errors import DatabaseError
+from po_exporter.errors import DatabaseError, QueryFailed
 from po_exporter.mapping import SchemaMapping
 
 
@@ -20,11 +21,15 @@ async def with_expressions(snapshot: Snapshot, mapping: SchemaMapping) -> Catalo
         for name, column in side.columns.items():
             if not column.is_sql or role not in snapshot.catalog.tables:
                 continue
-            # A scalar subquery has exactly one column, so that an expression stays an expression. Nothing is read.
-            query = f"SELECT pg_typeof((SELECT (\n{column.text}\n) FROM {quote_table(side.table)} LIMIT 0))::text"
+            # A scalar subquery has one column, and a WHERE takes no aggregate and no set: what passes is an expression
+            # over one row. Nothing is read.
+            value = f"(\n{column.text}\n)"
+            trial = f"(SELECT {value} FROM {quote_table(side.table)} WHERE {value} IS NOT NULL LIMIT 0)"
             try:
                 async with snapshot.savepoint():
-                    found[role, name] = str((await snapshot.fetch(query))[0][0])
+                    query = sql.read("expression_type.sql").replace("(SELECT NULL)", trial)
+                    kind = str((await snapshot.fetch(query))[0][0])
+                found[role, name] = QueryFailed("it is more than one column") if kind == "record" else kind
             except DatabaseError as error:
                 if error.ends_poll:
                     raise

@@ -99,8 +99,9 @@ class Presenter:
         for role in ROLES:
             columns[role] = sorted(name.split(".")[1] for name in names if name.startswith(f"{role}."))
             projected = ", ".join(f"{self.expression(role, name)} AS {name}" for name in columns[role])
-            table = quote_table(self._side(role).table)
-            parts.append(f"{role} AS NOT MATERIALIZED (SELECT {projected or '1 AS one'} FROM {table})")
+            if projected:  # a table that nothing needs may be missing
+                table = quote_table(self._side(role).table)
+                parts.append(f"{role} AS NOT MATERIALIZED (SELECT {projected} FROM {table})")
         if with_ledger:
             parts.append(LEDGER.format(materialized="MATERIALIZED" if readers_of_ledger > 1 else "NOT MATERIALIZED"))
         elif any(name.startswith("ledger.") for name in named):

@@ -29,6 +29,8 @@ KEPT_FLAT = "@kept_flat"
 
 KEYS = "help issue_type entity priority scope settles tolerance needs uses off_when runbook".split()
 _HEADER = re.compile(r"--\s*([a-z_]+):\s*(.*)")
+_NO_CODE = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_MARKS = re.compile(rf"({re.escape(OPTIONAL)}|{re.escape(KEPT_FLAT)})$")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
 
 
@@ -138,7 +140,7 @@ def parse_check(name: str, text: str, path: str) -> CheckFile:
     def columns(key: str) -> frozenset[str]:
         names = header.get(key, "").replace(",", " ").split()
         for column in names:
-            if column.removesuffix(OPTIONAL).removesuffix(KEPT_FLAT) not in CANONICAL:
+            if _MARKS.sub("", column) not in CANONICAL:
                 near = get_close_matches(column, CANONICAL, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else " such as orders.filled or ledger.quantity"
                 raise fault(lines[key], f"{column!r} is not a canonical column{hint}")
@@ -156,23 +158,42 @@ def parse_check(name: str, text: str, path: str) -> CheckFile:
     query = "\n".join(dropwhile(lambda line: line.startswith("--"), text.splitlines())).strip().rstrip(";")
     if not query:
         raise fault(len(text.splitlines()), "there is no query below the header")
+    needs, uses, entity = columns("needs"), columns("uses"), value("entity", get_args(Entity))
+    undeclared = _undeclared(query, needs | uses, entity)
+    if undeclared:
+        raise fault(lines.get("needs", 1), undeclared)
     rate = name == LINK_RATE
-    window = {f"{header.get('entity')}s.in_window"} if header.get("scope") == "window" else set()
+    window = {f"{entity}s.in_window"} if header.get("scope") == "window" else set()
     return CheckFile(
         name=name,
         issue_type=header.get("issue_type", name.upper()),
         help=value("help"),
-        entity="position" if value("entity", get_args(Entity)) == "position" else "order",
+        entity="position" if entity == "position" else "order",
         priority=None if rate else _priority(value("priority", get_args(Priority))),
         scope="all" if value("scope", get_args(Scope)) == "all" else "window",
         sql=query,
-        needs=columns("needs") | window,
-        uses=columns("uses"),
+        needs=needs | window,
+        uses=uses,
         settles=flag("settles"),
         tolerance=tolerance,
         off_when=(off_when[0], off_when[1]) if len(off_when) == 2 else None,
         runbook=header.get("runbook"),
     )
+
+
+def _undeclared(query: str, declared: frozenset[str], entity: str) -> str | None:
+    """What the query reads without the header saying so: it would work only beside a check that does say so."""
+    code = _NO_CODE.sub(" ", query)
+    other = "position" if entity == "order" else "order"
+    if re.search(rf"\bscoped_{other}s\b", code):
+        return f"a check of entity {entity} cannot use scoped_{other}s; it looks things up in {other}s"
+    for role in ("orders", "positions", "ledger"):
+        if re.search(rf"\b{role}\b", code) and not any(name.startswith(f"{role}.") for name in declared):
+            return f"the query reads {role}, but needs and uses name no column of it"
+    known = {name.split(".")[-1] for name in CANONICAL}
+    named = {_MARKS.sub("", name).split(".")[-1] for name in declared} | {"position_id"}  # the ledger's own key
+    missing = sorted((set(re.findall(r"\.\s*([a-z_]+)", code)) & known) - named)
+    return f"the query reads {', '.join(missing)}, but needs and uses do not name it" if missing else None
 
 
 def _priority(text: str) -> Priority:

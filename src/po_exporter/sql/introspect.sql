@@ -6,9 +6,17 @@ SELECT clock_timestamp() AS as_of,
        (SELECT json_object_agg(wanted.role, json_build_object(
                    'kind', c.relkind,
                    'may_write', has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE'),
+                   'rows_may_be_hidden', row_security_active(c.oid),
                    'usage', has_schema_privilege(c.relnamespace, 'USAGE'),
                    'columns', (SELECT json_object_agg(a.attname, json_build_array(
-                                          format_type(CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END, NULL),
+                                          CASE t.typtype WHEN 'd' THEN (
+                                              WITH RECURSIVE base AS (
+                                                  SELECT t.oid, t.typtype, t.typbasetype
+                                                  UNION ALL
+                                                  SELECT b.oid, b.typtype, b.typbasetype
+                                                  FROM base JOIN pg_type b ON base.typtype = 'd' AND b.oid = base.typbasetype)
+                                              SELECT format_type(base.oid, NULL) FROM base WHERE base.typtype <> 'd')
+                                          ELSE format_type(t.oid, NULL) END,
                                           has_column_privilege(c.oid, a.attnum, 'SELECT')))
                                FROM pg_attribute a
                                JOIN pg_type t ON t.oid = a.atttypid

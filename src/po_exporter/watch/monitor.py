@@ -32,6 +32,9 @@ OF_THE_SESSION = (NoRight.reason, Missing.reason)
 """Another session may see what this one does not: after ALTER ROLE ... SET search_path, or DROP and CREATE ROLE."""
 
 
+HIDDEN = "let its policy show every row, or give the role BYPASSRLS: rows that it hides are missing from every answer"
+
+
 @dataclass(frozen=True, slots=True)
 class Watched:
     """One database and everything that is to be known about watching it."""
@@ -232,6 +235,9 @@ class Monitor:
         remarks = []
         if outcome.may_write:
             remarks.append(("reader_may_write", f"the role may write {' and '.join(outcome.may_write)}; it need not"))
+        if outcome.hidden:
+            tables = " and ".join(outcome.hidden)
+            remarks.append(("rows_may_be_hidden", f"row-level security is active for this role on {tables}; {HIDDEN}"))
         if outcome.why_unlocked:
             remarks.append(("tables_not_locked", outcome.why_unlocked))
         for event, message in remarks:

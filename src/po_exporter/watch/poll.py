@@ -80,6 +80,7 @@ class Outcome:
     standby: bool
     why_unlocked: str | None
     may_write: tuple[str, ...]
+    hidden: tuple[str, ...]
     answers: Mapping[str, Answer | DatabaseError]
 
 
@@ -112,8 +113,15 @@ class Poller:
             asking = Asking(snapshot, presenter, self.terms, self.watch.waited(snapshot.as_of, self.terms.grace))
             answers |= await self._ask(asking, askable)
             await self._look_after_links(asking, askable, answers)
-            may_write = tuple(role for role, table in snapshot.catalog.tables.items() if table.may_write)
-            return Outcome(snapshot.as_of, snapshot.standby, snapshot.why_unlocked, may_write, answers)
+            tables = snapshot.catalog.tables.items()
+            return Outcome(
+                as_of=snapshot.as_of,
+                standby=snapshot.standby,
+                why_unlocked=snapshot.why_unlocked,
+                may_write=tuple(role for role, table in tables if table.may_write),
+                hidden=tuple(role for role, table in tables if table.rows_may_be_hidden),
+                answers=answers,
+            )
 
     async def _ask(self, asking: Asking, questions: Sequence[Question]) -> dict[str, Answer | DatabaseError]:
         together = [q for q in questions if not self.one_by_one and q.name not in self.apart]
