@@ -207,12 +207,12 @@ async def test_one_slow_check_is_unknown_and_takes_no_other_with_it(database, ex
 async def test_a_check_that_is_slow_enough_to_matter_stays_apart(database, exporter):
     """It answers now, but together with the others it would not, time and again."""
     await populate(database)
-    config = settings(database.reader_dsn, statement_timeout="2s", poll_timeout="20s")
+    config = settings(database.reader_dsn, statement_timeout="1s", poll_timeout="20s")
     sidecar = Sidecar(await exporter(config=config))
     await sidecar.until_up(1)
     await database.execute(SLOW)
     await sidecar.until_failing("overfilled_order")
-    await database.execute("UPDATE slowness SET seconds = 0.5")  # for each of three rows
+    await database.execute("UPDATE slowness SET seconds = 0.25")  # for each of three rows
     await sidecar.until_failing()
     for _ in range(5):
         await sidecar.polls(0)

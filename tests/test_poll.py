@@ -80,7 +80,7 @@ async def test_deadlines_come_first_then_locks_then_the_snapshot(monitor, databa
     assert not any(
         each.startswith(("BEGIN", "SET SESSION", "SET search_path", "PREPARE", "DEALLOCATE")) for each in rest
     )
-    assert sum("UNION ALL" in each for each in rest) == 1, "one statement asks all checks"
+    assert sum("AS result (name, count" in each for each in rest) == 1, "one statement asks all checks"
 
 
 async def test_nothing_of_a_poll_is_left_in_the_session(monitor, database):
@@ -252,7 +252,7 @@ async def test_one_that_hangs_holds_up_no_other(database, proxy, exporter, cli):
         await goes_on.until_up(1)
         asked = await hangs.value("exporter_checks_total", check="link_rate")
         proxy.black_hole()
-        await goes_on.polls(10)
+        await goes_on.polls(5)
         assert await hangs.value("exporter_checks_total", check="link_rate") - asked <= 1
         assert await goes_on.value("up") == 1
         assert await running.stop() == 0

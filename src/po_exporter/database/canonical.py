@@ -105,10 +105,13 @@ LEDGER_COLUMNS = ("orders.position_id", "orders.counts", "orders.contribution")
 LEDGER = """ledger AS {materialized} (
   SELECT position_id, CASE WHEN total NOT IN ('NaN', 'Infinity', '-Infinity') THEN total END AS quantity,
          total IN ('NaN', 'Infinity', '-Infinity') AS unknown
-  FROM (SELECT position_id, sum(contribution) AS total FROM orders
-        WHERE counts AND position_id IS NOT NULL GROUP BY position_id) AS sums)"""
+  FROM (SELECT coalesce(position_id, position_id) AS position_id, sum(contribution) AS total FROM orders
+        WHERE counts AND position_id IS NOT NULL GROUP BY 1) AS sums)"""
 """What the filled orders of each position add up to: made once a statement, whatever number of checks reads it. NaN is
-catching: one fill that cannot be read makes the sum unknown."""
+catching: one fill that cannot be read makes the sum unknown.
+
+The coalesce changes nothing but the plan: grouping by the bare column, PostgreSQL likes to walk the link's index, whose
+order saves it a hash table, and fetches millions of rows one by one (8 million orders: 20 s instead of 7 s)."""
 NO_LEDGER = """ledger AS (
   SELECT id AS position_id, NULL::numeric AS quantity, NULL::boolean AS unknown FROM positions WHERE false)"""
 """For checks that name the ledger but do not need it under this mapping."""

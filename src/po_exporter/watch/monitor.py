@@ -60,7 +60,8 @@ class Monitor:
         self._delay = delay
         self._tally = Tally()
         self._results: dict[str, CheckResult] = {}
-        self._errors: dict[str, str] = {}
+        self._errors: dict[str, set[str]] = {}
+        self._lost_because: set[str] = set()
         self._due: dict[str, float] = {}
         self._said: set[str] = set()
         self._next: Watched | None = None
@@ -132,6 +133,7 @@ class Monitor:
         self._tally.follow(self._questions, wider=wider)
         names = {question.name for question in self._questions}
         self._results = {name: result for name, result in self._results.items() if name in names}
+        self._errors = {name: errors for name, errors in self._errors.items() if name in names}
         self._due = {}
         self._status = replace(
             self._status,
@@ -173,6 +175,7 @@ class Monitor:
         if self._failures_in_a_row:
             log.info("database_back", database=self.watched.name, polls_missed=self._failures_in_a_row)
         self._failures_in_a_row = 0
+        self._lost_because = set()
         self._last_poll = datetime.now(UTC)
         if up:
             self._last_success = time.monotonic()
@@ -186,7 +189,8 @@ class Monitor:
         for question in due:
             self._tally.failed(question, error, self._interval(question, None))
         self._results, self._due, self._errors = {}, {}, {}
-        if str(error) != self._status.error:
+        if str(error) not in self._lost_because:  # a dying server has several sentences, and repeats them in any order
+            self._lost_because.add(str(error))
             log.error("database_lost", database=self.watched.name, reason=error.reason, error=str(error))
         self._failures_in_a_row += 1
         self._last_poll = datetime.now(UTC)
@@ -222,13 +226,14 @@ class Monitor:
     def _say_what_changed(self) -> None:
         """Log a check's failure once, and its return once; not once a poll."""
         for name, result in self._results.items():
-            if not result.ok and self._errors.get(name) != result.error:
+            if result.ok:
+                if self._errors.pop(name, None):
+                    log.info("check_back", database=self.watched.name, check=name)
+            elif str(result.error) not in self._errors.setdefault(name, set()):
+                self._errors[name].add(str(result.error))
                 log.error(
                     "check_failed", database=self.watched.name, check=name, reason=result.reason, error=result.error
                 )
-            if result.ok and name in self._errors:
-                log.info("check_back", database=self.watched.name, check=name)
-        self._errors = {name: result.error or "" for name, result in self._results.items() if not result.ok}
 
     def _say_once(self, outcome: Outcome) -> None:
         """Log what a DBA should know of our rights, when it is first seen and when it changes."""
