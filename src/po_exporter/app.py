@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import structlog
 
 from po_exporter.config import Config
+from po_exporter.config import load as load_settings
 from po_exporter.database.session import Limits, Target
 from po_exporter.errors import ConfigError, PoExporterError
-from po_exporter.expose.server import Listen, Server, View
+from po_exporter.expose.server import Listen, Server, View, faults_of
 from po_exporter.model import Status
 from po_exporter.watch.monitor import Monitor, Watched
 from po_exporter.watch.poll import Question, Terms
 
 log = structlog.get_logger()
 
+NO_OVERRIDES: Mapping[str, object] = {}
 SPREAD = timedelta(seconds=10)
 """First polls of several databases are spread over the interval, or over this where the interval is longer."""
 
@@ -31,7 +34,6 @@ def questions(config: Config) -> tuple[Question, ...]:
             priority=None if file.priority is None else config.checks[name].priority or file.priority,
             tolerance=config.checks[name].tolerance,
             interval=config.checks[name].interval,
-            threshold=config.checks[name].threshold,
         )
         for name, file in config.check_files.items()
         if config.checks[name].enabled
@@ -71,6 +73,15 @@ def listen(config: Config) -> Listen:
         external_url=server.external_url,
         reload=server.reload,
     )
+
+
+def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object] = NO_OVERRIDES) -> Config:
+    """The configuration, with the files that only the server reads tried, too. Raises ConfigError."""
+    config = load_settings(path, environ, overrides)
+    faults = faults_of(listen(config))
+    if faults:
+        raise ConfigError(faults)
+    return config
 
 
 class App:

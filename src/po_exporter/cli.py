@@ -21,11 +21,10 @@ import yaml
 from click.core import ParameterSource
 
 from po_exporter import __version__, config, log
-from po_exporter.app import App, watched
+from po_exporter.app import App, load, watched
 from po_exporter.config import Config
 from po_exporter.doctor import Level, examine
 from po_exporter.errors import ConfigError, PoExporterError, UsageError
-from po_exporter.expose.access import load_tokens
 from po_exporter.expose.api import status_json
 from po_exporter.model import Status, Verdict
 from po_exporter.repair.trail import read_trail
@@ -119,8 +118,9 @@ def cli(config_file: Path | None) -> None:  # noqa: ARG001  # read by the comman
 @click.option("--listen", metavar="HOST:PORT", help="Overrides server.listen.")
 def run(config_file: Path | None, listen: str | None) -> None:
     """Poll, expose, until stopped; SIGHUP reloads the configuration."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     overrides = {"server.listen": listen} if listen else {}
-    app = App(lambda: config.load(config_file, os.environ, overrides))
+    app = App(lambda: load(config_file, os.environ, overrides))
     asyncio.run(_until_stopped(app.run))
 
 
@@ -155,8 +155,9 @@ def check(  # noqa: PLR0913  # click hands every option over
     historical: bool,
 ) -> int:
     """Ask every check once and print what is wrong."""
-    settings = config.load(config_file, os.environ)
-    wanted = [watched(settings, name) for name in _chosen(settings, database)]
+    settings = load(config_file, os.environ)
+    # Asked by hand, a database is asked, whatever is said of polls.
+    wanted = [replace(watched(settings, name), polls=True) for name in _chosen(settings, database)]
     if historical and hours_back:
         raise UsageError("--hours-back and --historical contradict each other; give one of them.")
     if historical:
@@ -181,7 +182,7 @@ def check(  # noqa: PLR0913  # click hands every option over
 @format_option
 def doctor(config_file: Path | None, database: str | None, output: str) -> int:
     """Examine each database: is it ready to be watched, and what would help?"""
-    settings = config.load(config_file, os.environ)
+    settings = load(config_file, os.environ)
     names = _chosen(settings, database)
 
     async def examine_all() -> list[Any]:
@@ -208,7 +209,7 @@ def doctor(config_file: Path | None, database: str | None, output: str) -> int:
 @click.argument("position_id")
 def trail(config_file: Path | None, database: str | None, output: str, position_id: str) -> int:
     """Show a position, its orders in fill order, and whether they agree."""
-    settings = config.load(config_file, os.environ)
+    settings = load(config_file, os.environ)
     names = _chosen(settings, database)
     if len(names) > 1:
         raise UsageError(f"there are several databases; name one with --database: {', '.join(names)}.")
@@ -232,9 +233,7 @@ def config_group() -> None:
 @config_option
 def config_check(config_file: Path | None) -> None:
     """Say everything that is wrong with the configuration, at once."""
-    settings = config.load(config_file, os.environ)
-    if settings.server.tokens_file:
-        load_tokens(settings.server.tokens_file)
+    settings = load(config_file, os.environ)
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(
@@ -247,7 +246,7 @@ def config_check(config_file: Path | None) -> None:
 @format_option
 def config_show(config_file: Path | None, output: str) -> None:
     """Print the merged configuration, secrets masked."""
-    shown = config.masked(config.load(config_file, os.environ))
+    shown = config.masked(load(config_file, os.environ))
     click.echo(
         json.dumps(shown, indent=2) if output == "json" else yaml.safe_dump(shown, sort_keys=False), nl=output == "json"
     )

@@ -17,7 +17,7 @@ from po_exporter.database.expressions import with_expressions
 from po_exporter.database.schema import Presenter
 from po_exporter.database.session import Session, Snapshot
 from po_exporter.errors import DatabaseError, DeadlinePassed
-from po_exporter.watch.monitor import HIDDEN, Watched
+from po_exporter.watch.monitor import Watched
 from po_exporter.watch.poll import Asking, Question
 from po_exporter.watch.statement import compose_query
 
@@ -162,9 +162,7 @@ def _tables(presenter: Presenter, rows: list[asyncpg.Record]) -> Iterator[Remark
             )
             continue
         row = found[role]
-        yield Remark(
-            Level.OK, role, f"{side.table}: about {max(row['rows'], 0):,} rows, {row['bytes'] / 2**20:,.0f} MiB"
-        )
+        yield Remark(Level.OK, role, f"{side.table}: {_rows(row['rows'])}, {row['bytes'] / 2**20:,.0f} MiB")
         if presenter.catalog.tables[role].may_write:
             yield Remark(
                 Level.ADVICE,
@@ -172,8 +170,6 @@ def _tables(presenter: Presenter, rows: list[asyncpg.Record]) -> Iterator[Remark
                 f"the role may write {side.table}",
                 f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {quote_table(side.table)}; it needs only to read",
             )
-        if presenter.catalog.tables[role].rows_may_be_hidden:
-            yield Remark(Level.ADVICE, role, f"row-level security is active for this role on {side.table}", HIDDEN)
         if row["kind"] != "r":
             continue
         leading = {index["column"] for index in json.loads(row["leading"] or "[]")}
@@ -198,6 +194,11 @@ def _tables(presenter: Presenter, rows: list[asyncpg.Record]) -> Iterator[Remark
                     f"nothing makes {side.table}.{column.text} unique",
                     "make it a primary key: an id that occurs twice is counted twice",
                 )
+
+
+def _rows(estimate: int) -> str:
+    """The planner's estimate in words; -1 is PostgreSQL's way to say that it has none."""
+    return f"about {estimate:,} rows" if estimate >= 0 else "never analyzed, so that plans are guesses (ANALYZE helps)"
 
 
 async def _check(asking: Asking, question: Question) -> Remark:

@@ -110,15 +110,17 @@ class Result:
         return check.link_rate if check and check.ok else None
 
     @property
-    def known_verdict(self) -> Verdict:
-        """What the checks that answered say. Thresholds have no part in it."""
+    def known_verdict(self) -> Verdict | None:
+        """What the checks that answered say; None when none did. Thresholds have no part in it."""
+        if not any(check.ok for check in self.checks):
+            return None
         wrong = {check.priority for check in self.checks if check.ok and check.count}
         return Verdict.CRITICAL if "high" in wrong else Verdict.DEGRADED if wrong else Verdict.OK
 
     @property
     def verdict(self) -> Verdict:
         """UNKNOWN as soon as one enabled check has no answer."""
-        return self.known_verdict if all(check.ok for check in self.checks) else Verdict.UNKNOWN
+        return (all(check.ok for check in self.checks) and self.known_verdict) or Verdict.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ def show_status(statuses: Sequence[Status]) -> None:
             console.print(
                 f"as of {_time(result.as_of)}; link rate {percent} ({rate.links:,} of {rate.eligible:,} eligible)"
             )
-        if result.verdict != result.known_verdict:
+        if result.known_verdict and result.verdict != result.known_verdict:
             console.print(f"what could be checked says {result.known_verdict}")
         table = Table("check", "priority", "findings", "", box=None, pad_edge=False, header_style="dim")
         for check in result.checks:

@@ -78,6 +78,11 @@ class Presenter:
                     f"there is no table {name}; correct schemas.{self.mapping.name}.{role}.table, "
                     "or the search_path of the role"
                 )
+            if table.rows_may_be_hidden:
+                return NoRight(
+                    f"row-level security is active for this role on {name}: rows that a policy hides would be missing "
+                    "from every answer; ALTER ROLE ... BYPASSRLS"
+                )
             if not table.usage:
                 return NoRight(f"the role may not look into the schema of {name}; GRANT USAGE ON SCHEMA to it")
         problems = (self._problem(role, name) for role, name in sorted(sources) if name in self._side(role).columns)
@@ -174,7 +179,9 @@ class Presenter:
         """What is needed under this mapping, without the marks."""
         kept_flat = self.mapping.positions.closed_quantity == "kept_flat"
         return {
-            name.rstrip("?").removesuffix(KEPT_FLAT) for name in needed if kept_flat or not name.endswith(KEPT_FLAT)
+            name.removesuffix(OPTIONAL).removesuffix(KEPT_FLAT)
+            for name in needed
+            if kept_flat or not name.endswith(KEPT_FLAT)
         }
 
     def _sources(self, needed: Iterable[str]) -> set[tuple[str, str]]:

@@ -22,7 +22,7 @@ def status_json(status: Status) -> Json:
         "as_of": time_json(result.as_of) if result else None,
         "mode": status.mode,
         "verdict": str(result.verdict if result else Verdict.UNKNOWN),
-        "known_verdict": _known_verdict(result),
+        "known_verdict": result.known_verdict if result else None,
         "metrics": _metrics_json(result),
         "checks": [check_json(check) for check in checks],
         "error": status.error,
@@ -55,7 +55,7 @@ def findings_json(status: Status, check: str | None) -> Json:
         "database": status.database,
         "as_of": time_json(result.as_of) if result else None,
         "verdict": str(result.verdict if result else Verdict.UNKNOWN),
-        "known_verdict": _known_verdict(result),
+        "known_verdict": result.known_verdict if result else None,
         "error": status.error,
         "checks": [
             {"name": each.name, "ok": each.ok, "error": each.error, "count": each.count, "truncated": each.truncated}
@@ -108,13 +108,6 @@ def _finding_json(finding: Finding) -> Json:
         "first_seen": time_json(finding.first_seen),
         "details": plain(finding.details),
     }
-
-
-def _known_verdict(result: Result | None) -> str | None:
-    """None where no check was answered: 'OK' would be said by nobody."""
-    if result is None or not any(check.ok for check in result.checks):
-        return None
-    return str(result.known_verdict)
 
 
 def _metrics_json(result: Result | None) -> Json:

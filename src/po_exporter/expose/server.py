@@ -17,7 +17,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from po_exporter.errors import ConfigError, Fault, UsageError
-from po_exporter.expose.access import Access, TokensFile
+from po_exporter.expose.access import Access, TokensFile, load_tokens
 from po_exporter.expose.routes import Routes
 from po_exporter.expose.tls import server_context
 from po_exporter.expose.view import View
@@ -167,6 +167,17 @@ async def _listen(
         return await loop.create_server(runner.server, sock=existing, ssl=context, ssl_handshake_timeout=handshake)
     host = listen.host or None  # every address of the machine
     return await loop.create_server(runner.server, host, listen.port, ssl=context, ssl_handshake_timeout=handshake)
+
+
+def faults_of(listen: Listen) -> list[Fault]:
+    """What is wrong with the files that the server would read, before it is started."""
+    faults: list[Fault] = []
+    for attempt in (lambda: _tls_context(listen), lambda: listen.tokens_file and load_tokens(listen.tokens_file)):
+        try:
+            attempt()
+        except ConfigError as error:
+            faults += error.faults
+    return faults
 
 
 def _tls_context(listen: Listen) -> ssl.SSLContext | None:

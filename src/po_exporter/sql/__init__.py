@@ -1,7 +1,7 @@
 """The SQL that po-exporter runs, in files that a DBA can read, and the loader of the checks among them.
 
 A check is one file: a header of ``-- key: value`` lines, then one query over the canonical relations that returns
-``id, since, details``. ``checks/README.md`` beside the files says what a header and a query may use.
+``id, since, details``. docs/own-checks.md says what both may use.
 """
 
 from __future__ import annotations

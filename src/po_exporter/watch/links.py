@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from heapq import nlargest
 
 from po_exporter.model import LINK_SECONDS, Histogram
 
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 MOST_PENDING = 10_000
 """Orders watched at once; of more, the youngest."""
 
@@ -51,8 +53,12 @@ class LinkWatch:
             if start is not None:
                 self.seconds = self.seconds.observe(max(0.0, (as_of - start).total_seconds()))
         before = self._pending
-        self._pending = {key: before[key] for key, linked in known.items() if not linked and key in before}
+        pending = {key: before[key] for key, linked in known.items() if not linked and key in before}
         for key, fill_time in unlinked:
-            if len(self._pending) >= MOST_PENDING:
-                break
-            self._pending.setdefault(key, Pending(fill_time, as_of))
+            pending.setdefault(key, Pending(fill_time, as_of))
+        youngest = nlargest(MOST_PENDING, pending.items(), key=lambda item: item[1].fill_time or LONG_AGO)
+        self._pending = dict(youngest)
+
+    def forget(self) -> None:
+        """Wait for nothing any more: the orders are others now, or are called otherwise."""
+        self._pending = {}

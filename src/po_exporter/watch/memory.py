@@ -29,14 +29,16 @@ class CheckMemory:
     """One check's findings over time, and how many of them were issues.
 
     A finding is an issue once it has settled: at once, or for a check that ``settles`` when it has been in every answer
-    over at least the grace, in two answers at least. What the first answer held was there before us: it is seeded and
-    never counted, unless it heals and comes back. Healed and wrong again is an issue again.
+    over at least the grace, in two answers at least. What had settled at the first answer was there before us: it is
+    seeded and not counted, unless it heals and comes back. Healed and wrong again is an issue again.
     """
 
     settles: bool
     issues: int = 0
     _accounted: dict[bytes, datetime] = field(default_factory=dict)  # present and settled -> first seen
-    _waiting: dict[bytes, tuple[datetime, bool]] = field(default_factory=dict)  # not settled -> first seen, seeded
+    _waiting: dict[bytes, datetime] = field(default_factory=dict)  # present and not settled -> first seen
+    _held: dict[bytes, datetime] = field(default_factory=dict)  # accounted for before the grace grew
+    _held_from: datetime | None = None
     _counts: deque[tuple[datetime, int]] = field(default_factory=deque)  # the answers of the last grace
     _level: int = 0  # how many findings are accounted for, while only counts are known
     _seeding: bool = True
@@ -45,10 +47,13 @@ class CheckMemory:
         """The next answer looks at more than the last one did: what is new in it was there before."""
         self._seeding = True
 
+    def hold(self) -> None:
+        """The grace has grown: what leaves because of that and comes back when it has passed was counted already."""
+        self._held, self._held_from = dict(self._accounted), None
+
     def first_seen(self, key: bytes) -> datetime | None:
         """When an answer first held this finding; None for one that is not known."""
-        waiting = self._waiting.get(key)
-        return waiting[0] if waiting else self._accounted.get(key)
+        return self._waiting.get(key) or self._accounted.get(key)
 
     def answer(self, as_of: datetime, count: int, identities: list[bytes] | None, grace: timedelta) -> None:
         """Take in one answer; ``identities`` is None when there are more than the budget."""
@@ -60,32 +65,36 @@ class CheckMemory:
         else:
             self._count_identities(as_of, identities, grace)
         self._seeding = False
+        self._held_from = self._held_from or as_of
+        if as_of - self._held_from > grace:
+            self._held = {}
 
     def _count_identities(self, as_of: datetime, identities: list[bytes], grace: timedelta) -> None:
-        # After a time of mere counts nobody knows which ones were counted: all that are present were, or were seeded.
-        seeding = self._seeding or (self._level > 0 and not self._accounted and not self._waiting)
+        if self._level > 0 and not self._accounted and not self._waiting:
+            # After a time of mere counts nobody knows which ones were counted: all that are present.
+            self._accounted = dict.fromkeys(identities, as_of)
         accounted: dict[bytes, datetime] = {}
-        waiting: dict[bytes, tuple[datetime, bool]] = {}
+        waiting: dict[bytes, datetime] = {}
         for key in identities:
-            if key in self._accounted:
-                accounted[key] = self._accounted[key]
-                continue
-            seen_before = key in self._waiting
-            first_seen, seeded = self._waiting.get(key, (as_of, seeding))
-            if not self.settles or (seen_before and as_of - first_seen >= grace):
+            known = self._accounted.get(key) or self._held.get(key)
+            first_seen = self._waiting.get(key, as_of)
+            if known:
+                accounted[key] = known
+            elif not self.settles:
+                accounted[key] = as_of
+                self.issues += not self._seeding
+            elif key in self._waiting and as_of - first_seen >= grace:
                 accounted[key] = first_seen
-                self.issues += not seeded
+                self.issues += 1
             else:
-                waiting[key] = (first_seen, seeded)
+                waiting[key] = first_seen
         self._accounted, self._waiting = accounted, waiting
-        self._level = len(accounted) + sum(seeded for _, seeded in waiting.values())
+        self._level = len(accounted)
 
     def _count_rise(self, as_of: datetime, count: int, grace: timedelta) -> None:
         self._accounted, self._waiting = {}, {}
-        if self._seeding:
-            self._level = count
-        elif not self.settles:
-            self.issues += max(0, count - self._level)
+        if not self.settles:
+            self.issues += 0 if self._seeding else max(0, count - self._level)
             self._level = count
         elif len(self._counts) > 1 and self._counts[0][0] <= as_of - grace:
             lasting = min(count for _, count in self._counts)

@@ -32,9 +32,6 @@ OF_THE_SESSION = (NoRight.reason, Missing.reason)
 """Another session may see what this one does not: after ALTER ROLE ... SET search_path, or DROP and CREATE ROLE."""
 
 
-HIDDEN = "let its policy show every row, or give the role BYPASSRLS: rows that it hides are missing from every answer"
-
-
 @dataclass(frozen=True, slots=True)
 class Watched:
     """One database and everything that is to be known about watching it."""
@@ -124,13 +121,13 @@ class Monitor:
         """Close the connection; for one who polls by hand."""
         await self._poller.session.close()
 
-    def _adopt(self, watched: Watched, *, wider: set[str]) -> None:
+    def _adopt(self, watched: Watched, *, wider: set[str], longer_grace: bool = False) -> None:
         self.watched = watched
         presenter = Presenter(watched.mapping, Catalog({}))
         off = {question.name: presenter.why_off(question.file) for question in watched.questions}
         self._questions = [question for question in watched.questions if off[question.name] is None]
         self.off = {name: why for name, why in off.items() if why}
-        self._tally.follow(self._questions, wider=wider)
+        self._tally.follow(self._questions, wider=wider, longer_grace=longer_grace)
         names = {question.name for question in self._questions}
         self._results = {name: result for name, result in self._results.items() if name in names}
         self._errors = {name: errors for name, errors in self._errors.items() if name in names}
@@ -150,8 +147,10 @@ class Monitor:
             await old.session.close()
             self._results = {}
         session = old.session if watched.target == before.target else Session(watched.target)
+        if (watched.target, watched.mapping) != (before.target, before.mapping):
+            old.watch.forget()
         self._poller = Poller(session, watched.mapping, watched.terms, old.watch)
-        self._adopt(watched, wider=_wider(before, watched))
+        self._adopt(watched, wider=_wider(before, watched), longer_grace=watched.terms.grace > before.terms.grace)
         # What could not be read cannot be read until a poll has shown otherwise.
         up = known.up if watched.polls and (self._results or known.up is False) else None
         self._publish(up=up, error=None if up is None else known.error)
@@ -240,9 +239,6 @@ class Monitor:
         remarks = []
         if outcome.may_write:
             remarks.append(("reader_may_write", f"the role may write {' and '.join(outcome.may_write)}; it need not"))
-        if outcome.hidden:
-            tables = " and ".join(outcome.hidden)
-            remarks.append(("rows_may_be_hidden", f"row-level security is active for this role on {tables}; {HIDDEN}"))
         if outcome.why_unlocked:
             remarks.append(("tables_not_locked", outcome.why_unlocked))
         for event, message in remarks:

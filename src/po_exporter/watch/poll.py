@@ -40,7 +40,6 @@ class Question:
     priority: Priority | None
     tolerance: Decimal | None = None
     interval: timedelta | None = None
-    threshold: Decimal = Decimal(0)
 
     @property
     def name(self) -> str:
@@ -77,10 +76,8 @@ class Outcome:
     """What one poll brought: for each check that was asked, its answer or why there is none."""
 
     as_of: datetime
-    standby: bool
     why_unlocked: str | None
     may_write: tuple[str, ...]
-    hidden: tuple[str, ...]
     answers: Mapping[str, Answer | DatabaseError]
 
 
@@ -95,6 +92,8 @@ class Poller:
     apart: set[str] = field(default_factory=set)
     one_by_one: bool = False
     _seconds: dict[str, float] = field(default_factory=dict)
+    _tries: int = 0
+    _tried: dict[str, int] = field(default_factory=dict)  # which try was a failed check's last
     _catalog: Catalog | None = None
     _links_error: str | None = None
 
@@ -116,10 +115,8 @@ class Poller:
             tables = snapshot.catalog.tables.items()
             return Outcome(
                 as_of=snapshot.as_of,
-                standby=snapshot.standby,
                 why_unlocked=snapshot.why_unlocked,
                 may_write=tuple(role for role, table in tables if table.may_write),
-                hidden=tuple(role for role, table in tables if table.rows_may_be_hidden),
                 answers=answers,
             )
 
@@ -137,7 +134,8 @@ class Poller:
                 if error.ends_poll:
                     raise
                 singly = list(questions)
-        singly.sort(key=lambda q: (q.file.scope == "all", self._seconds.get(q.name, 0.0)))
+        # Cheapest first; those that timed out last, the one that has waited longest for another try before the others.
+        singly.sort(key=lambda q: (self._tried.get(q.name, 0), q.file.scope == "all", self._seconds.get(q.name, 0.0)))
         for question in singly:
             answers[question.name] = await self._ask_apart(asking, question)
         if self.one_by_one:
@@ -150,7 +148,6 @@ class Poller:
     async def _ask_apart(self, asking: Asking, question: Question) -> Answer | DatabaseError:
         limits, left = self.terms.limits, asking.snapshot.remaining - LEAST_TIME
         if left < LEAST_TIME:
-            self.apart.add(question.name)
             return StatementTimeout("the other checks left no time for it in this poll; see monitor.poll_timeout")
         await asking.snapshot.allow(min(limits.statement, left))
         try:
@@ -159,8 +156,10 @@ class Poller:
             if error.ends_poll:
                 raise
             self.apart.add(question.name)
-            self._seconds[question.name] = float("inf")
+            self._tries += 1
+            self._tried[question.name] = self._tries
             return error
+        self._tried.pop(question.name, None)
         if self._has_room(answer.seconds):
             self.apart.discard(question.name)
         self._seconds[question.name] = answer.seconds
@@ -190,6 +189,8 @@ class Poller:
             if str(error) != self._links_error:
                 log.warning("links_not_followed", database=self.session.target.name, error=str(error))
             self._links_error = str(error)
+            if not isinstance(error, StatementTimeout):  # ids of other orders, or of another type: begin anew
+                self.watch.forget()
             return
         self._links_error = None
         self.watch.take(asking.snapshot.as_of, unlinked, known)
@@ -237,7 +238,7 @@ class Asking:
             "pending": (list(ids), f"text[]::{self.presenter.id_type('orders')}[]"),
         }
         needed = {name for file in files for name in file.needs}
-        scope = "in_window OR NOT past_grace" if everywhere else "in_window"
+        scope = "true" if everywhere else "in_window"
         async with self.snapshot.savepoint():
             query, arguments = compose_query(self.presenter, sql.read("pending.sql"), needed, parameters, scope)
             unlinked = [(row["id"], read_time(row["filled"])) for row in await self.snapshot.fetch(query, *arguments)]

@@ -24,7 +24,7 @@ class Tally:
     memories: dict[str, CheckMemory] = field(default_factory=dict)
     issues: dict[tuple[str, str], int] = field(default_factory=dict)
 
-    def follow(self, questions: Sequence[Question], *, wider: Collection[str]) -> None:
+    def follow(self, questions: Sequence[Question], *, wider: Collection[str], longer_grace: bool) -> None:
         """From now on these are the checks; those in ``wider`` may find more than they did, in what was there."""
         names = {question.name for question in questions}
         self.memories = {name: memory for name, memory in self.memories.items() if name in names}
@@ -36,6 +36,8 @@ class Tally:
             memory = self.memories.setdefault(question.name, CheckMemory(question.file.settles))
             if question.name in wider:
                 memory.seed_next()
+            if longer_grace:
+                memory.hold()
 
     def answered(
         self, question: Question, answer: Answer, as_of: datetime, grace: timedelta, interval: float
