@@ -5,6 +5,7 @@ They run in this process, which saves a second each; what only a real process sh
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from datetime import datetime, timedelta
 
@@ -242,6 +243,20 @@ def test_a_configuration_that_cannot_be_used_costs_2(kind, po, tmp_path):
 def test_a_dsn_for_several_databases_costs_2(po):
     finished = po("check", config=settings(DEAD, DEAD), dsn=DEAD)
     assert_one_sentence(finished, 2, "PO_EXPORTER_DSN")
+
+
+def test_an_address_that_is_taken_costs_2(filled, po):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        finished = po("run", "--listen", listen, dsn=filled.reader_dsn)
+    assert (finished.status, finished.stdout) == (2, "")
+    assert listen in finished.stderr.splitlines()[-1]
+
+
+def test_a_server_without_tls_is_named(filled, po):
+    finished = po("check", dsn=f"{filled.reader_dsn}?sslmode=require")
+    assert finished.status == 3
+    assert "rejected SSL" in finished.stdout
 
 
 PIPED = ("check --format json", "check", "config show")

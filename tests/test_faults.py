@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -12,8 +14,11 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from asking import watched
 from parts.database import Database
 from parts.proxy import Proxy
+from po_exporter.mapping import GAL_FRIDAY
+from po_exporter.watch.monitor import Monitor
 from sidecar import DOMAIN, FOUND, Sidecar, counted_connections, populate, settings
 
 
@@ -205,3 +210,40 @@ async def test_a_fault_withdraws_everything_is_said_once_and_heals(fault, stage,
         assert await sidecar.exporter.stop() == 0
     assert 0 < connections.most <= 2
     assert "Traceback" not in sidecar.exporter.log
+
+
+def message(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("!i", len(body) + 4) + body
+
+
+WELCOME = message(b"R", struct.pack("!i", 0))
+IMPOSTORS = {
+    "hangs up": b"",
+    "speaks HTTP": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "wants a login of another kind": message(b"R", struct.pack("!i", 99)),
+    "has no version": WELCOME + message(b"Z", b"I"),
+    "has an odd version": WELCOME + message(b"S", b"server_version\0banana\0") + message(b"Z", b"I"),
+    "has an odd encoding": WELCOME + message(b"S", b"client_encoding\0BANANA\0") + message(b"Z", b"I"),
+    "refuses without a reason": message(b"E", b"SFATAL\0Mgo away\0\0"),
+    "is too old": WELCOME + message(b"S", b"server_version\x009.6.1\0") + message(b"Z", b"I"),
+}
+
+
+@pytest.mark.parametrize("impostor", IMPOSTORS)
+async def test_what_is_no_postgresql_is_said_in_a_sentence(impostor):
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(8)
+        writer.write(IMPOSTORS[impostor])
+        if IMPOSTORS[impostor]:
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    told = watched(f"postgresql://u:p@127.0.0.1:{port}/x?sslmode=disable&connect_timeout=1", GAL_FRIDAY)
+    monitor = Monitor(told)
+    assert (await monitor.poll()).up is False
+    assert monitor.status.error
+    assert "\n" not in monitor.status.error
+    await monitor.close()
+    server.close()

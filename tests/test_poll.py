@@ -99,6 +99,18 @@ async def is_equal(asked, wanted) -> bool:
 
 
 @pytest.mark.database
+async def test_an_error_in_one_row_costs_one_check_of_the_same_snapshot(monitor, database):
+    await database.execute("ALTER TABLE orders ALTER COLUMN quantity TYPE text")
+    await database.execute("UPDATE orders SET quantity = 'abc' WHERE position_id IS NULL")
+    for _ in range(2):
+        asked = Asked(await monitor.poll())
+        assert asked.errors.keys() == {"overfilled_order"}
+        assert "abc" in asked.errors["overfilled_order"]
+        assert asked.count("unlinked_filled_order") == 1
+        assert {check.as_of for check in asked.status.result.checks if check.ok} == {asked.status.result.as_of}
+
+
+@pytest.mark.database
 async def test_no_poll_is_torn(database):
     """A writer moves quantity between two positions and links and unlinks a third order, without a pause; each in one
     transaction. No check by itself, and no two of them together, may see the middle of one."""

@@ -55,9 +55,9 @@ def translate(error: BaseException) -> DatabaseError:  # noqa: PLR0911  # one ki
     if isinstance(error, PermissionError) and error.filename:  # the driver looks for certificates below HOME
         return Unreachable(f"may not look at {error.filename}; set HOME to a directory that this user may enter")
     if isinstance(error, OSError):
-        # asyncpg makes a ConnectionError of its own, about a call of its own, of a connection that ends at once.
-        own = isinstance(error, ConnectionError) and error.errno is None
-        why = "it ended the connection at once" if own else error.strerror or error
+        # asyncpg's own sentence for a connection that ends before its time is about a call inside of it.
+        early = "connection_lost()" in str(error)
+        why = "it ended the connection at once" if early else error.strerror or error
         return Unreachable(f"cannot reach the server: {why}")
     # asyncpg's internal errors (it learned of the end while it was about to send) tell a user nothing.
     why = "" if isinstance(error, asyncpg.InternalClientError) else f": {_sentence(str(error))}"

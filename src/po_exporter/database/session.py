@@ -133,8 +133,10 @@ class Session:
             connection: Connection = await asyncpg.connect(**arguments, statement_cache_size=0)
         except DRIVER_ERRORS as error:
             raise translate(error) from None
-        except ValueError:  # a host name that no codec takes, a PGPORT that is no number
-            raise Unreachable("cannot reach the server: its address is none that can be looked up") from None
+        except UnicodeError:
+            raise Unreachable("cannot reach the server: its name is none that can be looked up") from None
+        except (ValueError, LookupError, AttributeError):  # a version or an encoding that nobody has heard of
+            raise Unreachable("what answers there is no PostgreSQL server that the driver understands") from None
         self._connection = connection
         if connection.get_server_version().major < OLDEST_SERVER:
             await self.close()
