@@ -40,6 +40,8 @@ FOUND = {
     "POSITION_WITHOUT_ORDERS": 1,
 }
 """What the population is wrong in, by issue type."""
+COUNTED = {issue_type: 1 for issue_type in FOUND if issue_type != "UNLINKED_FILLED_ORDER"}
+"""What of it counts as an issue: what settles while it is watched. What had settled before is seeded."""
 
 DOMAIN = {
     f"position_order_{name}"
@@ -115,6 +117,14 @@ class Sidecar:
         counted = by_label(await self.metrics(), "position_order_data_quality_issues_total", "issue_type")
         return {issue_type: value for issue_type, value in counted.items() if value}
 
+    async def until_settled(self) -> None:
+        """Wait until every issue of the population that counts is counted."""
+
+        async def is_so() -> bool:
+            return await self.issues_total() == COUNTED
+
+        await self._until(is_so, f"{COUNTED} to be counted")
+
     async def successful(self) -> dict[str, float]:
         """Check -> whether its latest attempt was answered."""
         return by_label(await self.metrics(), "position_order_check_success", "check")
@@ -132,8 +142,12 @@ class Sidecar:
         await self._until(is_so, f"exactly {checks} to fail")
 
     async def _until(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
+        async def calmly() -> bool:
+            await asyncio.sleep(0.05)  # a page every 20 ms would cost the machine more than what is tested
+            return await condition()
+
         try:
-            await until(condition, what=what)
+            await until(calmly, what=what)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{await self.failing()} fail\n{self.exporter.log[-3000:]}") from None
 
@@ -169,7 +183,7 @@ async def counted_connections(database: Database, roles: Iterable[str]) -> Async
                             "SELECT count(*) FROM pg_stat_activity WHERE usename = ANY($1)", list(roles)
                         )
                         seen.most = max(seen.most, now)
-                        await asyncio.sleep(0.01)
+                        await asyncio.sleep(0.02)
                 finally:
                     connection.terminate()
             await asyncio.sleep(0.01)
