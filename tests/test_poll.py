@@ -73,7 +73,8 @@ async def test_deadlines_come_first_then_locks_then_the_snapshot(monitor, databa
     assert all(re.fullmatch(r"SET LOCAL \w+ = '?[\w-]+'?", each) for each in set_here)
     assert savepoint.startswith("SAVEPOINT ")
     names = {each.split()[2] for each in set_here}
-    assert {"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"} <= names
+    deadlines = {"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"}
+    assert deadlines | {"client_connection_check_interval"} <= names
     assert lock == 'LOCK TABLE "orders", "positions" IN ACCESS SHARE MODE'
     assert "clock_timestamp()" in rest[0], "as_of comes from the query that takes the snapshot"
     assert rest[-1] == "COMMIT"
@@ -235,19 +236,29 @@ async def test_a_signal_ends_a_poll_under_way_and_its_query(number, database, ex
     assert "Traceback" not in running.log
 
 
+@pytest.mark.database
+async def test_not_even_a_process_that_is_killed_leaves_its_query_behind(database, exporter):
+    await populate(database)
+    await database.execute(SLOW_VIEW)
+    running = await exporter(config=settings(database.reader_dsn, poll_timeout="60s", statement_timeout="60s"))
+    sleeps = f"SELECT count(*) {OURS} AND wait_event = 'PgSleep'"
+    await until(lambda: database.fetchval(sleeps), what="the poll to be under way")
+    running.signal(signal.SIGKILL)
+    await until(lambda: database.fetchval(NONE_RUNNING), what="the server to notice")
+
+
 async def test_a_check_that_is_interrupted_cancels_its_query(database, po_exporter):
     await populate(database)
     await database.execute(SLOW_VIEW)
     for number in (signal.SIGTERM, signal.SIGINT):
         task = asyncio.create_task(po_exporter.run("check", env={"PO_EXPORTER_DSN": database.reader_dsn}))
         await until(lambda: database.fetchval(RUNNING), what="the check to be under way")
-        pid = await database.fetchval(RUNNING.replace("count(*)", "client_port"))
-        await _signal_owner_of_port(pid, number)
+        await _signal_owner_of_port(await database.fetchval(f"SELECT client_port {OURS}"), number)
         finished = await task
         assert finished.status not in (0, 1), finished
         assert finished.stdout == ""
         assert "Traceback" not in finished.stderr
-        assert await database.fetchval(RUNNING) == 0
+        await until(lambda: database.fetchval(NONE_RUNNING), what="the query to be cancelled")
 
 
 async def _signal_owner_of_port(port: int, number: signal.Signals) -> None:

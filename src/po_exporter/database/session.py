@@ -34,6 +34,9 @@ CONNECT_TIMEOUT = 10.0
 """Seconds for a connection to stand, where the DSN names no connect_timeout."""
 GOODBYE_TIMEOUT = 1.0
 """Seconds that closing may take; it includes the cancellation of what still runs on the server."""
+CLIENT_CHECK = timedelta(milliseconds=500)
+"""How often the server looks, while a statement runs, whether we are still there: a request to cancel can come too
+early and be lost, and a process that is killed sends none."""
 IDLE_IN_TRANSACTION = timedelta(seconds=10)
 """The server ends a session that freezes inside a snapshot; between two statements we need milliseconds."""
 OLDEST_SERVER = 14
@@ -112,6 +115,7 @@ class Session:
         self._connection: Connection | None = None
         self._backend: tuple[str, str] | None = None
         self._given_up: list[tuple[str, str]] = []
+        self._looks_for_us = True
 
     @property
     def direct(self) -> bool:
@@ -223,10 +227,19 @@ class Session:
         if connection.get_server_version().major >= 17:
             # The server's own bound on the whole, should this process freeze; a second later than ours.
             settings["transaction_timeout"] = _milliseconds(limits.poll + timedelta(seconds=1))
+        if self._looks_for_us:
+            settings["client_connection_check_interval"] = _milliseconds(CLIENT_CHECK)
         statements = ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"]
         statements += [f"SET LOCAL {name} = {value}" for name, value in settings.items()]
         statements += ["SAVEPOINT locks"]
-        await _execute(connection, "; ".join(statements))
+        try:
+            await _execute(connection, "; ".join(statements))
+        except QueryFailed:
+            if not self._looks_for_us:
+                raise
+            self._looks_for_us = False  # a server on Windows cannot
+            await _execute(connection, "ROLLBACK")
+            return await self._begin(connection, limits, mapping)
         tables = ", ".join(quote_table(table) for table in (mapping.orders.table, mapping.positions.table))
         try:
             # TRUNCATE and rewrites are not MVCC-safe: without this an old snapshot would see an empty table.

@@ -71,7 +71,7 @@ async def _show(stop: asyncio.Event, listen: str, rate: float, duration: float |
     async with embedded_server() as server, contextlib.AsyncExitStack() as stack:
         database = await create_trading_database(server, random.Random())  # noqa: S311 - it deals no secrets
         pool = await asyncpg.create_pool(database.writer_dsn, min_size=0, max_size=10)
-        stack.callback(pool.terminate)
+        stack.push_async_callback(_close, pool)
         app = App(lambda: load(None, environ=_settings(database.reader_dsn, listen)))
         parts = [
             # The server first: when it goes, all others fail as well, and it knows why.
@@ -88,6 +88,15 @@ async def _show(stop: asyncio.Event, listen: str, rate: float, duration: float |
             stack.callback(connection.terminate)
             parts.append(await stack.enter_async_context(_part("the script", script.play(connection, story.event))))
         await _while_all_run(parts, duration)
+
+
+async def _close(pool: asyncpg.Pool) -> None:
+    """Wait for connections that are still being given back; a pool that is cut off meanwhile complains of them."""
+    try:
+        async with asyncio.timeout(STOP_WITHIN):
+            await pool.close()
+    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        pool.terminate()
 
 
 async def _trade(database: TradingDatabase, pool: asyncpg.Pool, rate: float) -> None:
