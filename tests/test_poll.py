@@ -14,6 +14,7 @@ import pytest
 
 from asking import Asked, watched
 from parts.waiting import until
+from po_exporter.database import session
 from po_exporter.mapping import GAL_FRIDAY
 from po_exporter.secret import Secret
 from po_exporter.watch.monitor import Monitor
@@ -245,6 +246,14 @@ async def test_not_even_a_process_that_is_killed_leaves_its_query_behind(databas
     await until(lambda: database.fetchval(sleeps), what="the poll to be under way")
     running.signal(signal.SIGKILL)
     await until(lambda: database.fetchval(NONE_RUNNING), what="the server to notice")
+
+
+async def test_a_server_that_cannot_look_for_us_is_polled_all_the_same(monitor, monkeypatch):
+    """One on Windows refuses that setting; here it is given a value that every server refuses."""
+    plain = session._milliseconds
+    monkeypatch.setattr(session, "_milliseconds", lambda span: -1 if span == session.CLIENT_CHECK else plain(span))
+    for _ in range(2):
+        assert (await monitor.poll()).up
 
 
 async def test_a_check_that_is_interrupted_cancels_its_query(database, po_exporter):
