@@ -226,3 +226,26 @@ async def test_a_check_that_is_interrupted_cancels_its_query(database, po_export
 async def _signal_owner_of_port(port: int, number: signal.Signals) -> None:
     (owner,) = {each.pid for each in psutil.net_connections("tcp") if each.laddr[1:] == (port,) and each.pid}
     psutil.Process(owner).send_signal(number)
+
+
+@pytest.mark.database
+async def test_sums_for_which_there_is_no_memory_are_sorted(database):
+    await populate(database)
+    await database.execute(
+        "INSERT INTO positions (id, trading_pair, side, quantity, opened_at) SELECT gen_random_uuid(), 'SOL/USD',"
+        " 'LONG', 0, now() AT TIME ZONE 'UTC' - interval '2 days' FROM generate_series(1, 1000); ANALYZE positions"
+    )
+    found = {}
+    for memory in ("64MB", "64kB"):
+        await database.execute(f"ALTER DATABASE {database.name} SET work_mem = '{memory}'")
+        monitor = Monitor(watched(database.reader_dsn, GAL_FRIDAY))
+        asked = Asked(await monitor.poll())
+        found[memory] = asked.counts, asked.finding("quantity_mismatch").details
+        await monitor.close()
+        looking = session.Session(monitor.watched.target)
+        async with looking.snapshot(monitor.watched.terms.limits, GAL_FRIDAY) as snapshot:
+            ((hashes,),) = await snapshot.fetch("SELECT current_setting('enable_hashagg')")
+        await looking.close()
+        assert hashes == ("on" if memory == "64MB" else "off")
+    assert found["64MB"] == found["64kB"]
+    assert found["64kB"][0]["quantity_mismatch"] == 1

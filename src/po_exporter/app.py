@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -115,6 +116,7 @@ class App:
         for warning in config.warnings:
             log.warning("configuration", message=warning)
         await self._serve(listen(config))
+        gc.freeze()  # what was made so far stays: a collection that walked through it would hold a scrape up
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.TaskGroup() as self._group:

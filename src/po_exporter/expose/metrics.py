@@ -1,4 +1,4 @@
-"""Status values -> Prometheus families. Built anew for each scrape: what is no longer known has no series.
+"""Status values -> Prometheus families. Built anew from each view: what is no longer known has no series.
 
 Every metric of this program stands in ``CATALOG``; docs/metrics.md describes the same list, and a test compares them.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aiohttp import web
@@ -34,6 +35,15 @@ _HEADERS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The page of one view as it goes over the wire; it is good for as long as there is nothing else to show."""
+
+    view: View
+    body: bytes
+    zipped: bool
+
+
 class Routes:
     """Every path of one server. ``reload`` None: there is no such path."""
 
@@ -52,6 +62,7 @@ class Routes:
         self._reload = reload
         self._guarded = guarded
         self._external_url = external_url
+        self._encoded: dict[tuple[bool, bool], Encoded] = {}  # by form: OpenMetrics or not, zipped or not
 
     def application(self) -> web.Application:
         """The application that serves them."""
@@ -90,21 +101,15 @@ class Routes:
         as_openmetrics = wants_openmetrics(request.headers.get("Accept", ""))
         zipped = accepts_gzip(request.headers.get("Accept-Encoding", ""))
         view = self._view()
-
-        def encode() -> tuple[bytes, bool]:
-            body = metrics.encode(view, as_openmetrics=as_openmetrics)
-            return (
-                (gzip.compress(body, compresslevel=4, mtime=0), True)
-                if zipped and len(body) >= GZIP_FROM
-                else (body, False)
-            )
-
-        # In a thread: hundreds of databases take a while, and the polls go on meanwhile.
-        body, was_zipped = await asyncio.to_thread(encode)
+        form = (as_openmetrics, zipped)
+        encoded = self._encoded.get(form)
+        if encoded is None or encoded.view != view:
+            # In a thread: hundreds of databases take a while, and the polls go on meanwhile.
+            encoded = self._encoded[form] = await asyncio.to_thread(_encode, view, *form)
         headers = {"Content-Type": OPENMETRICS if as_openmetrics else PLAIN, "Vary": "Accept, Accept-Encoding"}
-        if was_zipped:
+        if encoded.zipped:
             headers["Content-Encoding"] = "gzip"
-        return web.Response(body=body, headers=headers)
+        return web.Response(body=encoded.body, headers=headers)
 
     async def _page(self, request: web.Request) -> web.Response:
         refresh = request.query.get("refresh") != "off"
@@ -171,6 +176,12 @@ class Routes:
         if not status.leader:
             raise web.HTTPServiceUnavailable(text="follower")
         return status
+
+
+def _encode(view: View, as_openmetrics: bool, zipped: bool) -> Encoded:  # noqa: FBT001  # the two parts of a form
+    body = metrics.encode(view, as_openmetrics=as_openmetrics)
+    zipped = zipped and len(body) >= GZIP_FROM
+    return Encoded(view, gzip.compress(body, compresslevel=4, mtime=0) if zipped else body, zipped)
 
 
 def _sentence(status: int, text: str) -> web.Response:

@@ -1,9 +1,16 @@
 -- What a poll asks first: this query takes the snapshot. The clock, the server's role, and the two tables as they are.
+WITH found AS (
+    SELECT wanted.role, c.oid, c.relkind, c.relnamespace, c.reltuples
+    FROM (VALUES ('orders', $1::text, $2::text), ('positions', $3::text, $4::text)) AS wanted (role, schema, name)
+    JOIN pg_class c ON c.relname = wanted.name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE CASE WHEN wanted.schema IS NULL THEN pg_table_is_visible(c.oid) ELSE n.nspname = wanted.schema END
+)
 SELECT clock_timestamp() AS as_of,
        pg_is_in_recovery() AS standby,
        pg_backend_pid() AS pid,
        (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()) AS backend_start,
-       (SELECT json_object_agg(wanted.role, json_build_object(
+       (SELECT json_object_agg(c.role, json_build_object(
                    'kind', c.relkind,
                    'may_write', has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE'),
                    'rows_may_be_hidden', row_security_active(c.oid),
@@ -21,8 +28,10 @@ SELECT clock_timestamp() AS as_of,
                                FROM pg_attribute a
                                JOIN pg_type t ON t.oid = a.atttypid
                                WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)))
-        FROM (VALUES ('orders', $1::text, $2::text), ('positions', $3::text, $4::text)) AS wanted (role, schema, name)
-        JOIN pg_class c ON c.relname = wanted.name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-        JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE CASE WHEN wanted.schema IS NULL THEN pg_table_is_visible(c.oid) ELSE n.nspname = wanted.schema END
-       ) AS tables
+        FROM found c) AS tables,
+       -- Sums by position for which there is no memory are made by sorting, which workers share and which spills no more:
+       -- left alone, the planner takes a hash table that spills. A sum takes about 400 bytes.
+       (SELECT set_config('enable_hashagg', 'off', true)
+        FROM found
+        WHERE role = 'positions' AND reltuples * 400 > pg_size_bytes(current_setting('work_mem'))
+                                                       * current_setting('hash_mem_multiplier')::float8) AS sums
