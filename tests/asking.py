@@ -12,8 +12,8 @@ from po_exporter.mapping import SchemaMapping
 from po_exporter.model import CheckResult, Finding, LinkRate, Status
 from po_exporter.secret import Secret
 from po_exporter.sql import CheckFile, load_checks
+from po_exporter.watch.answer import Question, Terms
 from po_exporter.watch.monitor import Monitor, Watched
-from po_exporter.watch.poll import Question, Terms
 from rows import SECOND, TICK, Rules
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import structlog
 
-from po_exporter.config import Config
+from po_exporter.config import Config, Database
 from po_exporter.config import load as load_settings
 from po_exporter.database.session import Limits, Target
 from po_exporter.errors import ConfigError, PoExporterError
 from po_exporter.expose.server import Listen, Server, View, faults_of
 from po_exporter.model import Status
+from po_exporter.watch.answer import Question, Terms
 from po_exporter.watch.monitor import Monitor, Watched
-from po_exporter.watch.poll import Question, Terms
 
 log = structlog.get_logger()
 
@@ -58,7 +58,16 @@ def watched(config: Config, name: str) -> Watched:
         ),
         interval=monitor.interval,
         polls=config.polls(name),
+        mode=monitor.mode,
+        feed=_feed_target(database),
+        state_budget=int(monitor.state_budget),
     )
+
+
+def _feed_target(database: Database) -> Target | None:
+    """Where the change feed connects: as a role of its own, or past a pooler; None for the reader's own place."""
+    dsn = database.feed_dsn or database.direct_dsn
+    return Target(database.name, dsn, database.password if dsn is database.direct_dsn else None) if dsn else None
 
 
 def listen(config: Config) -> Listen:

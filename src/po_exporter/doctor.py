@@ -17,8 +17,9 @@ from po_exporter.database.expressions import with_expressions
 from po_exporter.database.schema import Presenter
 from po_exporter.database.session import Session, Snapshot
 from po_exporter.errors import DatabaseError, DeadlinePassed
+from po_exporter.watch.answer import Question
+from po_exporter.watch.asking import Asking
 from po_exporter.watch.monitor import Watched
-from po_exporter.watch.poll import Asking, Question
 from po_exporter.watch.statement import compose_query
 
 CLOCKS_APART = 1.0

@@ -148,18 +148,35 @@ CHECK_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 
 
 
 @dataclass(frozen=True, slots=True)
+class FeedStatus:
+    """How the change feed of one database does.
+
+    ``drift`` counts audited keys whose answer differed from a recompute; ``why`` says why it scans, None while it does
+    not; ``pending`` transactions wait for a snapshot that sees them, ``carried`` is how often one had to; ``lag_bytes``
+    of WAL are decoded again by each reading.
+    """
+
+    drift: int = 0
+    why: str | None = None
+    pending: int = 0
+    carried: int = 0
+    lag_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """Everything that may be shown of one database at one moment; replaced whole after each poll.
 
     ``up`` is None before the first poll has ended. ``result`` is None when nothing is known: before the first poll,
     and while the database cannot be read; ``unanswered`` then holds every enabled check, without an answer.
     ``poll_interval`` is in seconds, as configured. The totals only grow while the process leads. ``issues`` is by
-    (issue type, priority), ``failures`` by (check, reason).
+    (issue type, priority), ``failures`` by (check, reason). ``feed`` is None where only scanning is wanted.
     """
 
     database: str
     poll_interval: float
     mode: Mode = "scan"
+    feed: FeedStatus | None = None
     monitored: bool = True
     leader: bool = True
     up: bool | None = None

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-async def until(condition: Callable[[], Any], timeout: float = 15, what: str = "") -> Any:  # noqa: ASYNC109 - the name that every caller expects
+async def until(condition: Callable[[], Any], timeout: float = 15, what: str | Callable[[], str] = "") -> Any:  # noqa: ASYNC109 - the name that every caller expects
     """Poll ``condition``, a plain or an async function, until what it returns is true; return that.
 
     Raises AssertionError, naming ``what`` was waited for and the last answer, after ``timeout`` seconds.
@@ -22,7 +22,8 @@ async def until(condition: Callable[[], Any], timeout: float = 15, what: str = "
         if answer:
             return answer
         if time.monotonic() > give_up:
-            raise AssertionError(f"Waited {timeout:g} s for {what or condition}; the last answer was {answer!r}.")
+            awaited = what() if callable(what) else what or condition
+            raise AssertionError(f"Waited {timeout:g} s for {awaited}; the last answer was {answer!r}.")
         await asyncio.sleep(0.02)
 
 

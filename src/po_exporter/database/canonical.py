@@ -66,6 +66,10 @@ def derived(mapping: SchemaMapping, naive: frozenset[str], *, unbounded: bool) -
     def zone(name: str, timezone: str) -> str | None:
         return "'" + timezone.replace("'", "''") + "'" if name in naive else None
 
+    own_zone = zone("orders.created_at", orders.timezone)
+    clock = "{raw:created_at}" if own_zone else "{raw:created_at} AT TIME ZONE 'UTC'"
+    clock_zone = own_zone or "'UTC'"
+
     return {
         "orders.filled": f"({{filled_quantity}} > 0 AND {_one_of('status', 'filled_statuses')}) IS TRUE",
         "orders.complete": f"({_one_of('status', 'complete_statuses')}) IS TRUE",
@@ -76,7 +80,11 @@ def derived(mapping: SchemaMapping, naive: frozenset[str], *, unbounded: bool) -
         else "coalesce({updated_at}, {created_at})"
         if updated_at
         else "{created_at}",
-        "orders.in_window": "true" if unbounded else _within("created_at", zone("orders.created_at", orders.timezone)),
+        "orders.in_window": "true" if unbounded else _within("created_at", own_zone),
+        # The minute of created_at as its column has it, when that minute begins, and the column itself for its index.
+        "orders.minute": f"to_char({clock}, 'YYYY-MM-DD HH24:MI')",
+        "orders.minute_start": f"(date_trunc('minute', {clock}) AT TIME ZONE {clock_zone})",
+        "orders.created_raw": "{raw:created_at}",
         # The second half: a poll of this process saw it filled and unlinked a grace ago, however often it is touched.
         "orders.past_grace": "({fill_time} IS NULL OR {fill_time} <= :grace_start OR {id}::text = ANY(:seen))",
         # Whether it has a say in its position's sum; NaN and negative quantities have.
@@ -106,7 +114,7 @@ LEDGER = """ledger AS {materialized} (
   SELECT position_id, CASE WHEN total NOT IN ('NaN', 'Infinity', '-Infinity') THEN total END AS quantity,
          total IN ('NaN', 'Infinity', '-Infinity') AS unknown
   FROM (SELECT coalesce(position_id, position_id) AS position_id, sum(contribution) AS total FROM orders
-        WHERE counts AND position_id IS NOT NULL GROUP BY 1) AS sums)"""
+        WHERE counts AND position_id IS NOT NULL{only} GROUP BY 1) AS sums)"""
 """What the filled orders of each position add up to: made once a statement, whatever number of checks reads it. NaN is
 catching: one fill that cannot be read makes the sum unknown.
 
@@ -119,11 +127,12 @@ NO_LEDGER = """ledger AS (
 BROKEN_LINKS_COLUMNS = ("orders.position_id", "positions.id")
 
 
-def broken_links(columns: Iterable[str], *, pairs: bool, accounts: bool) -> str:
+def broken_links(columns: Iterable[str], *, pairs: bool, accounts: bool, only: str = "") -> str:
     """The CTE of ``broken_links``: orders whose link names no position or, where that is asked, one of another pair or
     account, with what there is of the position; found in one pass for all the checks that look at links.
 
-    The CASE keeps PostgreSQL from expecting nearly every order to differ, for which it would not let workers help.
+    ``only`` is a further condition. The CASE keeps PostgreSQL from expecting nearly every order to differ, for which it
+    would not let workers help.
     """
     differs = "".join(
         f" OR o.{column} IS DISTINCT FROM p.{column}"
@@ -139,5 +148,5 @@ def broken_links(columns: Iterable[str], *, pairs: bool, accounts: bool) -> str:
     return (
         f"broken_links AS MATERIALIZED (SELECT {', '.join(found)}"
         " FROM orders o LEFT JOIN positions p ON p.id = o.position_id"
-        f" WHERE o.position_id IS NOT NULL AND CASE WHEN p.id IS NULL{differs} THEN 1 ELSE 0 END = 1)"
+        f" WHERE o.position_id IS NOT NULL{only} AND CASE WHEN p.id IS NULL{differs} THEN 1 ELSE 0 END = 1)"
     )

@@ -22,9 +22,11 @@ def quote_table(table: TableName) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table as the catalogs describe it. ``columns``: name -> (type without modifiers, may be selected)."""
+    """A table as the catalogs describe it. ``rows`` is an estimate, below zero where there is none; ``columns``:
+    name -> (type without modifiers, may be selected)."""
 
     kind: str
+    rows: float = field(compare=False)  # it moves with every ANALYZE, and changes nothing
     usage: bool
     may_write: bool
     rows_may_be_hidden: bool
@@ -51,6 +53,7 @@ class Catalog:
             {
                 role: Table(
                     kind=table["kind"],
+                    rows=table["rows"],
                     usage=table["usage"],
                     may_write=table["may_write"],
                     rows_may_be_hidden=table["rows_may_be_hidden"],

@@ -88,10 +88,11 @@ class Presenter:
         problems = (self._problem(role, name) for role, name in sorted(sources) if name in self._side(role).columns)
         return next((problem for problem in problems if problem), None)
 
-    def relations(self, needed: Iterable[str], *, readers_of_ledger: int = 1) -> str:
+    def relations(self, needed: Iterable[str], *, readers_of_ledger: int = 1, touched: bool = False) -> str:
         """The CTEs of the canonical relations, with just the columns named (``orders.filled``, ``ledger.quantity``).
 
-        ``readers_of_ledger`` is how often the statement reads the ledger; for one it need not be kept.
+        ``readers_of_ledger`` is how often the statement reads the ledger; for one it need not be kept. ``touched``
+        confines the ledger to the positions in ``:positions``, and broken links to the orders in ``:orders``.
         """
         named = set(needed)
         names = self._effective(named)
@@ -108,13 +109,16 @@ class Presenter:
                 table = quote_table(self._side(role).table)
                 parts.append(f"{role} AS NOT MATERIALIZED (SELECT {projected} FROM {table})")
         if with_ledger:
-            parts.append(LEDGER.format(materialized="MATERIALIZED" if readers_of_ledger > 1 else "NOT MATERIALIZED"))
+            kept = "MATERIALIZED" if readers_of_ledger > 1 else "NOT MATERIALIZED"
+            only = " AND position_id = ANY(:positions)" if touched else ""
+            parts.append(LEDGER.format(materialized=kept, only=only))
         elif any(name.startswith("ledger.") for name in named):
             parts.append(NO_LEDGER)
         if "broken_links" in names:
             pairs = "positions.trading_pair" in names
             accounts = "positions.account" in names and self.compares_accounts
-            parts.append(broken_links(columns["orders"], pairs=pairs, accounts=accounts))
+            only = " AND o.id = ANY(:orders)" if touched else ""
+            parts.append(broken_links(columns["orders"], pairs=pairs, accounts=accounts, only=only))
         return ",\n".join(parts)
 
     def reads_ledger(self, needed: Iterable[str]) -> bool:
@@ -137,6 +141,24 @@ class Presenter:
         """The SQL type in which a table's id is compared, for arrays of ids bound as parameters."""
         converted = self._plain(role, "id") != self._raw(role, "id")
         return "text" if converted else self._type(role, "id") or "text"
+
+    def ids(self, role: str, keys: Iterable[str]) -> tuple[list[str], str]:
+        """Ids of a table as text, as a parameter that is compared with its canonical id: (value, SQL type)."""
+        kind = self.id_type(role)
+        found = list(keys)
+        if role == "positions" and self.folds_ids:
+            found = [key.lower() for key in found]
+        elif kind == "character":  # the text of one leaves the padding out
+            found = [key.rstrip(" ") for key in found]
+        return found, f"text[]::{kind}[]"
+
+    def column_type(self, role: str, name: str) -> str | None:
+        """The type of a mapped column, without modifiers; None where that is not known."""
+        return self._type(role, name)
+
+    def id_order(self, role: str) -> str:
+        """What follows a table's id where rows are put in its order: text goes by code point, whatever the locale."""
+        return ' COLLATE "C"' if self.id_type(role) in TEXTS else ""
 
     @cached_property
     def parameters(self) -> dict[str, tuple[object, str]]:

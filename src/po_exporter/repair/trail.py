@@ -17,7 +17,7 @@ from po_exporter.database.schema import INTEGERS, Presenter
 from po_exporter.database.session import Limits, Session, Snapshot, Target
 from po_exporter.errors import DeadlinePassed, UsageError
 from po_exporter.mapping import SchemaMapping
-from po_exporter.watch.poll import read_time
+from po_exporter.watch.answer import read_time
 from po_exporter.watch.statement import compose_query
 
 _RANGES = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}

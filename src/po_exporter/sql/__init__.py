@@ -27,7 +27,7 @@ OPTIONAL = "?"
 KEPT_FLAT = "@kept_flat"
 """Behind a needed column: it is needed only where closed positions keep their size and their orders net to zero."""
 
-KEYS = "help issue_type entity priority scope settles tolerance needs uses off_when runbook".split()
+KEYS = "help issue_type entity priority scope settles incremental tolerance needs uses off_when runbook".split()
 _HEADER = re.compile(r"--\s*([a-z_]+):\s*(.*)")
 _NO_CODE = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _MARKS = re.compile(rf"({re.escape(OPTIONAL)}|{re.escape(KEPT_FLAT)})$")
@@ -50,7 +50,8 @@ class CheckFile:
     needs is not mapped, unless it is written with a ``?`` behind it: then it reads as NULL where it is not mapped, and
     is needed where it is. What is only used is shown; where it cannot be read, it is NULL. ``off_when`` is a (setting
     of the positions mapping, value) under which the check has no meaning. ``tolerance`` is the default of the check's
-    own setting of that name.
+    own setting of that name. ``incremental`` says that what the check says of a row changes only with that row, with
+    the position that its link names (or an order that names it), and as filled orders without a link grow old.
     """
 
     name: str
@@ -63,6 +64,7 @@ class CheckFile:
     needs: frozenset[str]
     uses: frozenset[str] = frozenset()
     settles: bool = False
+    incremental: bool = False
     tolerance: Decimal | None = None
     off_when: tuple[str, str] | None = None
     runbook: str | None = None
@@ -162,6 +164,10 @@ def parse_check(name: str, text: str, path: str) -> CheckFile:
     undeclared = _undeclared(query, needs | uses, entity)
     if undeclared:
         raise fault(lines.get("needs", 1), undeclared)
+    if flag("incremental") and (clock := re.search(r":(as_of|window_start|grace_start)\b", query)):
+        raise fault(
+            lines["incremental"], f"a check that reads {clock.group()} changes with the clock; it is not incremental"
+        )
     rate = name == LINK_RATE
     window = {f"{entity}s.in_window"} if header.get("scope") == "window" else set()
     return CheckFile(
@@ -175,6 +181,7 @@ def parse_check(name: str, text: str, path: str) -> CheckFile:
         needs=needs | window,
         uses=uses,
         settles=flag("settles"),
+        incremental=flag("incremental"),
         tolerance=tolerance,
         off_when=(off_when[0], off_when[1]) if len(off_when) == 2 else None,
         runbook=header.get("runbook"),

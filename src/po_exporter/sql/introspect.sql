@@ -12,6 +12,7 @@ SELECT clock_timestamp() AS as_of,
        (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()) AS backend_start,
        (SELECT json_object_agg(c.role, json_build_object(
                    'kind', c.relkind,
+                   'rows', c.reltuples,
                    'may_write', has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE'),
                    'rows_may_be_hidden', row_security_active(c.oid),
                    'usage', has_schema_privilege(c.relnamespace, 'USAGE'),

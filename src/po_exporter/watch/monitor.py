@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import structlog
 
@@ -16,8 +17,10 @@ from po_exporter.database.schema import Presenter
 from po_exporter.database.session import Session, Target
 from po_exporter.errors import DatabaseError, DeadlinePassed, Missing, NoRight
 from po_exporter.mapping import SchemaMapping
-from po_exporter.model import CheckResult, Result, Status
-from po_exporter.watch.poll import Outcome, Poller, Question, Terms
+from po_exporter.model import CheckResult, FeedStatus, Mode, Result, Status
+from po_exporter.watch.answer import Question, Terms
+from po_exporter.watch.incremental import Incremental
+from po_exporter.watch.poll import Outcome, Poller
 from po_exporter.watch.tally import Tally, unanswered
 
 log = structlog.get_logger()
@@ -32,9 +35,15 @@ OF_THE_SESSION = (NoRight.reason, Missing.reason)
 """Another session may see what this one does not: after ALTER ROLE ... SET search_path, or DROP and CREATE ROLE."""
 
 
+WantedMode = Literal["scan", "incremental", "auto"]
+
+
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One database and everything that is to be known about watching it."""
+    """One database and everything that is to be known about watching it.
+
+    ``feed`` is where the change feed connects, the reader's own place if None; ``state_budget`` is in bytes.
+    """
 
     target: Target
     environment: str | None
@@ -43,6 +52,9 @@ class Watched:
     terms: Terms
     interval: timedelta
     polls: bool = True
+    mode: WantedMode = "scan"
+    feed: Target | None = None
+    state_budget: int = 64_000_000
 
     @property
     def name(self) -> str:
@@ -67,6 +79,8 @@ class Monitor:
         self._last_duration = 0.0
         self._last_success = 0.0
         self._last_poll: datetime | None = None
+        self._mode: Mode = "scan"
+        self._drift = 0
         self._poller = Poller(Session(watched.target), watched.mapping, watched.terms)
         self._status = Status(watched.name, watched.interval.total_seconds())
         self._adopt(watched, wider=set())
@@ -88,20 +102,23 @@ class Monitor:
         """Poll until cancelled. The connection is closed, and what runs on the server cancelled, before it ends."""
         try:
             await self._rest(self._delay)
+            self._follow()
             while True:
                 if self._next:
                     await self._switch(self._next)
+                    self._follow()
                 started = time.monotonic()
                 if self.watched.polls:
                     await self.poll()
                 await self._rest(self._pause(started))
         finally:
-            await self._poller.session.close()
+            await self._poller.close()
 
     async def poll(self) -> Status:
         """Ask every due check once. Failures are part of the status, not raised."""
         started = time.monotonic()
-        due = [q for q in self._questions if started >= self._due.get(q.name, 0.0)]
+        follows = self._poller.follows
+        due = [q for q in self._questions if q.name in follows or started >= self._due.get(q.name, 0.0)]
         limit = self.watched.terms.limits.poll
         try:
             async with asyncio.timeout(limit.total_seconds()):
@@ -118,8 +135,23 @@ class Monitor:
         return self.status
 
     async def close(self) -> None:
-        """Close the connection; for one who polls by hand."""
-        await self._poller.session.close()
+        """Close the connections; for one who polls by hand."""
+        await self._poller.close()
+
+    def _follow(self) -> None:
+        """From now on learn what changed, where that is wanted: only a loop is worth a change feed."""
+        watched, poller = self.watched, self._poller
+        if watched.mode == "scan" or not watched.polls or poller.incremental:
+            return
+        poller.incremental = Incremental(
+            target=watched.feed or watched.target,
+            mapping=watched.mapping,
+            questions=tuple(q for q in self._questions if q.file.incremental),
+            terms=watched.terms,
+            interval=watched.interval,
+            budget=watched.state_budget,
+            watch=poller.watch,
+        )
 
     def _adopt(self, watched: Watched, *, wider: set[str], longer_grace: bool = False) -> None:
         self.watched = watched
@@ -143,6 +175,9 @@ class Monitor:
     async def _switch(self, watched: Watched) -> None:
         self._next = None
         before, old, known = self.watched, self._poller, self._status
+        if old.incremental:  # what it holds was asked under the old settings
+            self._drift += old.incremental.drift
+            await old.incremental.close()
         if not watched.polls or (watched.target, watched.mapping) != (before.target, before.mapping):
             await old.session.close()
             self._results = {}
@@ -157,10 +192,12 @@ class Monitor:
 
     def _take(self, due: Sequence[Question], outcome: Outcome, started: float) -> None:
         self._last_duration = time.monotonic() - started
+        self._mode = outcome.mode
         grace = self.watched.terms.grace
         for question in due:
             answer = outcome.answers[question.name]
-            interval = self._interval(question, None if isinstance(answer, DatabaseError) else answer.seconds)
+            cost = None if isinstance(answer, DatabaseError) or answer.followed else answer.seconds
+            interval = self._interval(question, cost)
             if isinstance(answer, DatabaseError):
                 self._results[question.name] = self._tally.failed(question, answer, interval)
                 self._due[question.name] = 0.0
@@ -203,10 +240,12 @@ class Monitor:
             self._results.get(q.name) or unanswered(q, self._interval(q, None), why) for q in self._questions
         )
         moment = as_of or (before.result.as_of if before.result else None)
-        result = Result(self.watched.name, moment, "scan", checks) if self._results and moment else None
+        result = Result(self.watched.name, moment, self._mode, checks) if self._results and moment else None
         kinds = {(question.file.issue_type, question.priority) for question in self._questions}
         self._status = replace(
             before,
+            mode=self._mode,
+            feed=self._feed_status(),
             up=up,
             error=error,
             result=result,
@@ -221,6 +260,16 @@ class Monitor:
             issues={kind: count for kind, count in tally.issues.items() if kind in kinds},
             link_seconds=self._poller.watch.seconds,
         )
+
+    def _feed_status(self) -> FeedStatus | None:
+        """How the change feed is doing; None where none is wanted."""
+        incremental = self._poller.incremental
+        if incremental is None:
+            return None
+        feed, drift = incremental.feed, self._drift + incremental.drift
+        if feed is None:
+            return FeedStatus(drift, why=incremental.why)
+        return FeedStatus(drift, incremental.why, len(feed.pending), feed.carried, feed.lag_bytes)
 
     def _say_what_changed(self) -> None:
         """Log a check's failure once, and its return once; not once a poll."""

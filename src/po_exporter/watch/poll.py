@@ -2,73 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from datetime import datetime, timedelta
 
-import asyncpg
 import structlog
 
-from po_exporter import sql
 from po_exporter.database.catalog import Catalog
 from po_exporter.database.expressions import with_expressions
 from po_exporter.database.schema import Presenter
-from po_exporter.database.session import Limits, Session, Snapshot
+from po_exporter.database.session import Session, Snapshot
 from po_exporter.errors import DatabaseError, StatementTimeout
 from po_exporter.mapping import SchemaMapping
-from po_exporter.model import LinkRate, Priority
-from po_exporter.sql import LINK_RATE, CheckFile
-from po_exporter.watch.links import MOST_PENDING, LinkWatch
-from po_exporter.watch.memory import split
-from po_exporter.watch.statement import Parameters, compose, compose_query
+from po_exporter.model import Mode
+from po_exporter.watch.answer import Answer, Question, Terms
+from po_exporter.watch.asking import Asking
+from po_exporter.watch.incremental import Incremental
+from po_exporter.watch.links import LinkWatch
 
 log = structlog.get_logger()
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LEAST_TIME = timedelta(milliseconds=100)
 """Less than this left of the poll's time: a check is not begun."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One enabled check with its settings."""
-
-    file: CheckFile
-    priority: Priority | None
-    tolerance: Decimal | None = None
-    interval: timedelta | None = None
-
-    @property
-    def name(self) -> str:
-        """The check's name."""
-        return self.file.name
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """Under which terms all checks of a database are asked. ``window`` None: everything is in the window."""
-
-    window: timedelta | None
-    grace: timedelta
-    limits: Limits
-    evidence: int
-    identity_budget: int
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What one check answered. ``identities`` is None beyond the identity budget; ``evidence`` is (id, since, details),
-    in order."""
-
-    seconds: float
-    count: int
-    oldest: datetime | None = None
-    identities: list[bytes] | None = None
-    evidence: tuple[tuple[str, datetime | None, Mapping[str, object]], ...] = ()
-    link_rate: LinkRate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +34,18 @@ class Outcome:
     why_unlocked: str | None
     may_write: tuple[str, ...]
     answers: Mapping[str, Answer | DatabaseError]
+    mode: Mode = "scan"
 
 
 @dataclass
 class Poller:
-    """Asks one database, and remembers how it is best asked."""
+    """Asks one database, and remembers how it is best asked. ``incremental`` None: it scans."""
 
     session: Session
     mapping: SchemaMapping
     terms: Terms
     watch: LinkWatch = field(default_factory=LinkWatch)
+    incremental: Incremental | None = None
     apart: set[str] = field(default_factory=set)
     one_by_one: bool = False
     _seconds: dict[str, float] = field(default_factory=dict)
@@ -110,15 +67,30 @@ class Poller:
                 else:
                     askable.append(question)
             asking = Asking(snapshot, presenter, self.terms, self.watch.waited(snapshot.as_of, self.terms.grace))
-            answers |= await self._ask(asking, askable)
-            await self._look_after_links(asking, askable, answers)
+            followed = await self.incremental.poll(asking, askable) if self.incremental else {}
+            answers |= followed
+            answers |= await self._ask(asking, [q for q in askable if q.name not in followed])
+            if not followed:
+                await self._look_after_links(asking, askable, answers)
             tables = snapshot.catalog.tables.items()
             return Outcome(
                 as_of=snapshot.as_of,
                 why_unlocked=snapshot.why_unlocked,
                 may_write=tuple(role for role, table in tables if table.may_write),
                 answers=answers,
+                mode="incremental" if followed else "scan",
             )
+
+    @property
+    def follows(self) -> frozenset[str]:
+        """The checks that are answered at every poll, at the cost of what changed."""
+        return self.incremental.follows if self.incremental else frozenset()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self.incremental:
+            await self.incremental.close()
+        await self.session.close()
 
     async def _ask(self, asking: Asking, questions: Sequence[Question]) -> dict[str, Answer | DatabaseError]:
         together = [q for q in questions if not self.one_by_one and q.name not in self.apart]
@@ -202,92 +174,3 @@ class Poller:
             self._catalog = catalog if catalog.sound else None
             return catalog
         return self._catalog
-
-
-@dataclass(frozen=True)
-class Asking:
-    """One snapshot, with everything that a statement in it is told."""
-
-    snapshot: Snapshot
-    presenter: Presenter
-    terms: Terms
-    waited: Sequence[str]
-
-    async def ask(self, questions: Sequence[Question]) -> dict[str, Answer]:
-        """Ask these checks in one statement, behind a savepoint. Raises DatabaseError."""
-        query, arguments = self.statement(questions)
-        async with self.snapshot.savepoint():
-            started = time.monotonic()
-            rows = await self.snapshot.fetch(query, *arguments)
-            seconds = time.monotonic() - started
-        return {row["name"]: _answer(row, seconds) for row in rows}
-
-    def statement(self, questions: Sequence[Question]) -> tuple[str, list[object]]:
-        """The one statement that asks these checks, and its arguments."""
-        own: dict[str, Parameters] = {
-            q.name: {} if q.tolerance is None else {"tolerance": (q.tolerance, "numeric")} for q in questions
-        }
-        return compose(self.presenter, [q.file for q in questions], self._parameters(), own)
-
-    async def links(
-        self, files: Sequence[CheckFile], ids: Sequence[str], *, everywhere: bool
-    ) -> tuple[list[tuple[str, datetime | None]], dict[str, bool]]:
-        """(id, fill time) of the youngest filled orders without link; for each of ``ids``, whether it is linked."""
-        parameters = self._parameters() | {
-            "pending_limit": (MOST_PENDING, "bigint"),
-            "pending": (list(ids), f"text[]::{self.presenter.id_type('orders')}[]"),
-        }
-        needed = {name for file in files for name in file.needs}
-        scope = "true" if everywhere else "in_window"
-        async with self.snapshot.savepoint():
-            query, arguments = compose_query(self.presenter, sql.read("pending.sql"), needed, parameters, scope)
-            unlinked = [(row["id"], read_time(row["filled"])) for row in await self.snapshot.fetch(query, *arguments)]
-            known: dict[str, bool] = {}
-            if ids:
-                query, arguments = compose_query(self.presenter, sql.read("linked.sql"), needed, parameters)
-                known = {row["id"]: row["linked"] for row in await self.snapshot.fetch(query, *arguments)}
-        return unlinked, known
-
-    def _parameters(self) -> dict[str, tuple[object, str]]:
-        as_of, terms = self.snapshot.as_of, self.terms
-        return self.presenter.parameters | {
-            "as_of": (as_of, "timestamptz"),
-            "window_start": (_before(as_of, terms.window), "timestamptz"),
-            "grace_start": (_before(as_of, terms.grace), "timestamptz"),
-            "grace": (terms.grace, "interval"),
-            "seen": (list(self.waited), "text[]"),
-            "evidence": (terms.evidence, "bigint"),
-            "identity_budget": (terms.identity_budget, "bigint"),
-        }
-
-
-def _before(as_of: datetime, span: timedelta | None) -> datetime:
-    """``as_of`` less a span; the beginning of time where that is longer than time."""
-    try:
-        return as_of - (span or timedelta())
-    except OverflowError:
-        return datetime.min.replace(tzinfo=UTC)
-
-
-def _answer(row: asyncpg.Record, seconds: float) -> Answer:
-    if row["name"] == LINK_RATE:
-        rate = LinkRate(eligible=row["count"], links=int(row["evidence"]))
-        return Answer(seconds, rate.eligible, link_rate=rate)
-    # parse_float=str: a decimal of the database stays what it is, to the last digit.
-    shown = json.loads(row["evidence"] or "[]", parse_float=str)
-    identities = row["identities"] if row["count"] else b""
-    return Answer(
-        seconds=seconds,
-        count=row["count"],
-        oldest=read_time(row["oldest"]),
-        identities=None if identities is None else split(identities),
-        evidence=tuple((key, read_time(since), details or {}) for key, since, details in shown),
-    )
-
-
-def read_time(epoch: str | None) -> datetime | None:
-    """Seconds since 1970, as the database writes them, as a time; None for what is unknown or beyond the calendar."""
-    try:
-        return EPOCH + timedelta(microseconds=int(Decimal(epoch) * 1_000_000)) if epoch else None
-    except (OverflowError, InvalidOperation):
-        return None

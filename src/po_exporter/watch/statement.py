@@ -1,7 +1,8 @@
 """Builds the one statement of a poll: the canonical relations once, then each check as a branch of a UNION ALL.
 
 Every branch returns the same row: the check's name, its exact count, the oldest ``since``, the hashed ids (up to the
-identity budget) and the first findings as JSON. Details are asked for the shown findings alone, where that is cheap.
+identity budget) and the first findings as JSON: id, ``since``, details, and for a check over the window when its row
+came into it. Details are asked for the shown findings alone, where that is cheap.
 """
 
 from __future__ import annotations
@@ -34,6 +35,13 @@ _SCOPED = re.compile(r"\bscoped_(orders|positions)\b")
 
 LONGEST_DETAILS = 8192
 """Bytes of a finding's details; longer ones are left out, and say so."""
+OMITTED = '{"omitted": "the details are too long to show"}'
+ENTERED = {"order": "orders.created_at", "position": "positions.opened_at"}
+"""The column by which a row is in the window or not."""
+
+
+EVERYTHING = "SELECT * FROM orders"
+"""What ``scoped_orders`` are in our own queries, unless they are told otherwise."""
 
 
 @dataclass
@@ -60,15 +68,25 @@ class Binder:
 
 
 def compose(
-    presenter: Presenter, checks: Sequence[CheckFile], parameters: Parameters, own: Mapping[str, Parameters]
+    presenter: Presenter,
+    checks: Sequence[CheckFile],
+    parameters: Parameters,
+    own: Mapping[str, Parameters],
+    *,
+    touched: bool = False,
 ) -> tuple[str, list[object]]:
     """The statement that asks all these checks, and its arguments.
 
-    ``parameters`` are shared, ``own`` holds each check's (its tolerance), by name.
+    ``parameters`` are shared, ``own`` holds each check's (its tolerance), by name. ``touched`` confines the checks to
+    the ids in ``:orders`` and ``:positions``; the link rate cannot be asked so.
     """
     binder = Binder()
     readers = {check.name for check in checks if presenter.reads_ledger(check.needs)}
-    relations = [presenter.relations(needed_by(checks), readers_of_ledger=len(readers)), *_scopes(checks)]
+    needed = needed_by(checks) | {ENTERED[check.entity] for check in checks if check.scope == "window"}
+    relations = [
+        presenter.relations(needed, readers_of_ledger=len(readers), touched=touched),
+        *_scopes(checks, touched=touched),
+    ]
     ctes = [binder.bind(relation, parameters) for relation in relations]
     branches = []
     for check in checks:
@@ -79,11 +97,12 @@ def compose(
             branches.append(f"SELECT '{LINK_RATE}', eligible, NULL::text, NULL::bytea, links::text FROM {LINK_RATE}")
         else:
             # What reads the ledger would compute it again for the details; their number is that of positions at most.
-            whole = check.name in readers
+            # Of what was touched everything is shown.
+            whole = touched or check.name in readers
             kept = f"id, {_KNOWN_TIME}, details" if whole else f"id, {_KNOWN_TIME}"
             ctes.append(f"check_{check.name} AS MATERIALIZED (SELECT {kept} FROM ({body}) AS answer)")
             shown = f"SELECT * FROM check_{check.name}" if whole else body
-            branches.append(binder.bind(_branch(check.name, shown), parameters))
+            branches.append(binder.bind(_branch(check, shown, presenter.id_order(f"{check.entity}s")), parameters))
     header = "AS result (name, count, oldest, identities, evidence)"
     return "WITH " + ",\n".join(ctes) + "\nSELECT * FROM (\n" + "\nUNION ALL\n".join(
         branches
@@ -91,13 +110,12 @@ def compose(
 
 
 def compose_query(
-    presenter: Presenter, query: str, needed: Iterable[str], parameters: Parameters, scope: str = "true"
+    presenter: Presenter, query: str, needed: Iterable[str], parameters: Parameters, scoped: str = EVERYTHING
 ) -> tuple[str, list[object]]:
-    """One of our own queries over the canonical relations, and its arguments."""
+    """One of our own queries over the canonical relations, and its arguments; ``scoped`` selects ``scoped_orders``."""
     binder = Binder()
-    relations = binder.bind(presenter.relations(needed), parameters)
-    scoped = f"scoped_orders AS NOT MATERIALIZED (SELECT * FROM orders WHERE {scope})"
-    return f"WITH {relations},\n{scoped}\n{binder.bind(query, parameters)}", binder.arguments
+    relations = f"{presenter.relations(needed)},\nscoped_orders AS NOT MATERIALIZED ({scoped})"
+    return f"WITH {binder.bind(relations, parameters)}\n{binder.bind(query, parameters)}", binder.arguments
 
 
 def needed_by(checks: Iterable[CheckFile]) -> set[str]:
@@ -105,11 +123,12 @@ def needed_by(checks: Iterable[CheckFile]) -> set[str]:
     return {name for check in checks for name in check.needs | check.uses}
 
 
-def _scopes(checks: Sequence[CheckFile]) -> list[str]:
+def _scopes(checks: Sequence[CheckFile], *, touched: bool) -> list[str]:
     wanted = sorted({(check.scope, f"{check.entity}s") for check in checks})
     return [
         f"{scope}_{relation} AS NOT MATERIALIZED"
-        f" (SELECT * FROM {relation} WHERE {'in_window' if scope == 'window' else 'true'})"
+        f" (SELECT * FROM {relation} WHERE {'in_window' if scope == 'window' else 'true'}"
+        f"{f' AND id = ANY(:{relation})' if touched else ''})"
         for scope, relation in wanted
     ]
 
@@ -123,14 +142,21 @@ def _scoped(check: CheckFile, query: str) -> str:
     return f"SELECT * FROM (\n{named}\n) AS asked"
 
 
-def _branch(name: str, shown: str) -> str:
+def _branch(check: CheckFile, shown: str, order: str) -> str:
+    name, role = check.name, f"{check.entity}s"
+    entered = (
+        f"(SELECT extract(epoch FROM entity.{ENTERED[check.entity].split('.')[1]})::text"
+        f" FROM {role} AS entity WHERE entity.id = shown.id)"
+        if check.scope == "window"
+        else "NULL"
+    )
     return f"""SELECT '{name}', (SELECT count(*) FROM check_{name}),
   (SELECT extract(epoch FROM min(since))::text FROM check_{name}),
   (SELECT string_agg(decode(md5(id::text), 'hex'), '') FROM check_{name} HAVING count(*) <= :identity_budget),
   (SELECT json_agg(json_build_array(id::text, extract(epoch FROM since)::text,
             CASE WHEN octet_length(details::text) > {LONGEST_DETAILS}
-                 THEN jsonb_build_object('omitted', 'the details are too long to show') ELSE details::jsonb END)
-          ORDER BY since NULLS LAST, id)::text
+                 THEN '{OMITTED}' ELSE details::jsonb::text END, {entered})
+          ORDER BY since NULLS LAST, id{order})::text
    FROM (SELECT id, {_KNOWN_TIME}, details FROM ({shown}) AS answer
-         WHERE id = ANY (ARRAY(SELECT id FROM check_{name} ORDER BY since NULLS LAST, id LIMIT :evidence))
-         ORDER BY since NULLS LAST, id LIMIT :evidence) AS shown)"""
+         WHERE id = ANY (ARRAY(SELECT id FROM check_{name} ORDER BY since NULLS LAST, id{order} LIMIT :evidence))
+         ORDER BY since NULLS LAST, id{order} LIMIT :evidence) AS shown)"""

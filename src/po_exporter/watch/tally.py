@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 
 from po_exporter.errors import DatabaseError
 from po_exporter.model import CHECK_SECONDS, CheckResult, Finding, Histogram
+from po_exporter.watch.answer import Answer, Question
 from po_exporter.watch.memory import CheckMemory, identity
-from po_exporter.watch.poll import Answer, Question
 
 
 @dataclass
@@ -54,8 +54,8 @@ class Tally:
             memory.answer(as_of, answer.count, answer.identities, grace)
             self.issues[question.file.issue_type, question.priority] += memory.issues - before
             findings = tuple(
-                Finding(key, since, memory.first_seen(identity(key)) or as_of, details)
-                for key, since, details in answer.evidence
+                Finding(each.id, each.since, memory.first_seen(identity(each.id)) or as_of, each.read())
+                for each in answer.evidence
             )
         return _result(
             question,

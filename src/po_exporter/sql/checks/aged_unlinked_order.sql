@@ -2,6 +2,7 @@
 -- entity: order
 -- priority: high
 -- scope: all
+-- incremental: true
 -- needs: orders.id orders.position_id orders.filled orders.fill_time orders.past_grace orders.in_window
 -- uses: orders.trading_pair orders.side orders.status orders.filled_quantity
 SELECT o.id, o.fill_time AS since,

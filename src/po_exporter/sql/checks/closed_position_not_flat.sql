@@ -3,6 +3,7 @@
 -- priority: high
 -- scope: all
 -- settles: true
+-- incremental: true
 -- tolerance: 0.00000001
 -- off_when: closed_quantity = kept
 -- needs: positions.id positions.active positions.quantity

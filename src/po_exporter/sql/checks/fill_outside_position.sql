@@ -2,6 +2,7 @@
 -- entity: order
 -- priority: low
 -- scope: window
+-- incremental: true
 -- needs: orders.id orders.position_id orders.filled orders.created_at positions.id positions.closed_at
 --        orders.filled_at? positions.opened_at?
 -- uses: orders.trading_pair orders.side orders.status

@@ -3,6 +3,7 @@
 -- priority: medium
 -- scope: window
 -- settles: true
+-- incremental: true
 -- needs: orders.id orders.filled orders.filled_quantity
 -- uses: orders.trading_pair orders.side orders.status orders.fill_time orders.position_id
 SELECT o.id, o.fill_time AS since,

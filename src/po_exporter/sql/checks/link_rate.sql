@@ -1,6 +1,7 @@
 -- help: How many eligible orders of the window are linked to a position that exists.
 -- entity: order
 -- scope: window
+-- incremental: true
 -- needs: orders.position_id orders.filled orders.past_grace positions.id
 --
 -- Returns one row of numbers instead of findings: both come from one snapshot, so that their ratio is a rate.

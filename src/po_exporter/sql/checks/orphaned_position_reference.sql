@@ -3,6 +3,7 @@
 -- priority: high
 -- scope: all
 -- settles: true
+-- incremental: true
 -- needs: orders.id orders.position_id orders.created_at broken_links
 -- uses: orders.trading_pair orders.side orders.status
 SELECT o.id, o.created_at AS since,

@@ -2,6 +2,7 @@
 -- entity: order
 -- priority: high
 -- scope: window
+-- incremental: true
 -- tolerance: 0.00000001
 -- needs: orders.id orders.quantity orders.filled_quantity
 -- uses: orders.trading_pair orders.side orders.status orders.fill_time

@@ -3,6 +3,7 @@
 -- priority: medium
 -- scope: window
 -- settles: true
+-- incremental: true
 -- needs: positions.id positions.opened_at orders.position_id
 -- uses: positions.trading_pair positions.side positions.quantity
 SELECT p.id, p.opened_at AS since,

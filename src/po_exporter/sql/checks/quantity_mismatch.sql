@@ -3,6 +3,7 @@
 -- priority: medium
 -- scope: all
 -- settles: true
+-- incremental: true
 -- tolerance: 0.00000001
 -- needs: positions.id positions.quantity positions.signed_quantity positions.compared
 --        ledger.quantity ledger.unknown

@@ -2,6 +2,7 @@
 -- entity: order
 -- priority: high
 -- scope: all
+-- incremental: true
 -- needs: orders.id orders.position_id orders.trading_pair orders.created_at broken_links positions.trading_pair
 --        orders.account? positions.account?
 -- uses: orders.side orders.status

@@ -2,6 +2,7 @@
 -- entity: order
 -- priority: high
 -- scope: window
+-- incremental: true
 -- needs: orders.id orders.position_id orders.filled orders.fill_time orders.past_grace
 -- uses: orders.trading_pair orders.side orders.status orders.filled_quantity
 SELECT o.id, o.fill_time AS since,

@@ -4,6 +4,7 @@
 -- priority: high
 -- scope: window
 -- settles: true
+-- incremental: true
 -- needs: orders.id orders.filled orders.complete orders.filled_quantity orders.direction
 -- uses: orders.trading_pair orders.side orders.status orders.fill_time orders.position_id
 SELECT o.id, o.fill_time AS since,

@@ -1,0 +1,158 @@
+"""What transactions changed, as keys: the rows and minutes to be looked at again, never what became of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from po_exporter.mapping import SchemaMapping
+from po_exporter.sql import CheckFile
+from po_exporter.watch.pgoutput import UNCHANGED, Change, Relation, Row, Truncate, Undecodable
+
+Values = Mapping[str, str | None]
+"""A row of the stream: column -> the server's text."""
+
+_MINUTE = re.compile(r"\d{4,}-\d\d-\d\d \d\d:\d\d")
+
+
+def minute_of(text: str | None) -> str | None:
+    """The minute of a timestamp as the server writes it, in ISO style; None for NULL and the infinities."""
+    found = _MINUTE.match(text) if text else None
+    return found.group() if found else None
+
+
+@dataclass
+class Changes:
+    """Keys of what changed, as text; several transactions add up.
+
+    ``orders`` by id; ``positions`` by id, their own rows and those that changed orders are or were linked to;
+    ``hosts`` those positions among them whose orders look different for it: they came, went, or changed in what a
+    check on orders reads; ``minutes`` of ``created_at``, None for NULL and the infinities.
+
+    For latency alone: when an order was linked (it had no link before), and when it was first filled.
+    """
+
+    orders: set[str] = field(default_factory=set)
+    positions: set[str] = field(default_factory=set)
+    hosts: set[str] = field(default_factory=set)
+    minutes: set[str | None] = field(default_factory=set)
+    truncated: bool = False
+    linked: dict[str, datetime] = field(default_factory=dict)
+    filled: dict[str, datetime] = field(default_factory=dict)
+
+    def add(self, other: Changes) -> None:
+        """Take in the keys of a later transaction."""
+        self.orders |= other.orders
+        self.positions |= other.positions
+        self.hosts |= other.hosts
+        self.minutes |= other.minutes
+        self.truncated |= other.truncated
+        self.linked |= other.linked
+        self.filled |= {key: when for key, when in other.filled.items() if key not in self.filled}
+
+    def __len__(self) -> int:
+        return len(self.orders) + len(self.positions) + len(self.minutes)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where the keys are: the oids of the two tables, and the names of their columns.
+
+    ``reads`` are the columns of positions that checks on orders look at.
+    """
+
+    orders: int
+    positions: int
+    order_id: str
+    link: str
+    created_at: str
+    position_id: str
+    reads: frozenset[str]
+    is_filled: Callable[[Values], bool]
+
+    @classmethod
+    def of(cls, mapping: SchemaMapping, oids: Mapping[str, int], checks: Sequence[CheckFile]) -> Columns:
+        """For a mapping whose key columns are plain. Expressions over positions may read any of its columns."""
+        sides, columns = mapping.orders.columns, mapping.positions.columns
+        wanted = {
+            name.split(".")[1].rstrip("?")
+            for check in checks
+            if check.entity == "order"
+            for name in check.needs | check.uses
+            if name.startswith("positions.")
+        }
+        plain = not any(columns[name].is_sql for name in wanted & columns.keys())
+        return cls(
+            oids["orders"],
+            oids["positions"],
+            sides["id"].text,
+            sides["position_id"].text,
+            sides["created_at"].text,
+            columns["id"].text,
+            frozenset(columns[name].text for name in wanted & columns.keys()) if plain else frozenset(),
+            _filled(mapping),
+        )
+
+    def collect(self, into: Changes, relation: Relation, change: Change, committed: datetime) -> None:
+        """Add the keys of one changed row. Raises Undecodable where the stream does not hold them."""
+        if not change.whole:
+            raise Undecodable(f"{relation.name} has lost its REPLICA IDENTITY FULL")
+        old = _values(relation, change.old)
+        new = _values(relation, change.new, old)
+        rows = [row for row in (old, new) if row is not None]
+        try:
+            if relation.oid == self.orders:
+                into.orders |= {key for row in rows if (key := row[self.order_id])}
+                into.positions |= {key for row in rows if (key := row[self.link])}
+                into.minutes |= {minute_of(row[self.created_at]) for row in rows}
+                self._time(into, old, new, committed)
+            elif relation.oid == self.positions:
+                keys = {key for row in rows if (key := row[self.position_id])}
+                into.positions |= keys
+                if old is None or new is None or not self.reads or any(old[c] != new[c] for c in self.reads):
+                    into.hosts |= keys
+        except KeyError as error:
+            raise Undecodable(f"{relation.name} has no column {error} any more") from None
+
+    def truncates(self, message: Truncate) -> bool:
+        """Whether it empties one of the two tables."""
+        return not {self.orders, self.positions}.isdisjoint(message.oids)
+
+    def _time(self, into: Changes, old: Values | None, new: Values | None, committed: datetime) -> None:
+        key = new[self.order_id] if new else None
+        if new is None or key is None:
+            return
+        if new[self.link] is not None and (old is None or old[self.link] is None):
+            into.linked[key] = committed
+        if self.is_filled(new) and not (old and self.is_filled(old)):
+            into.filled.setdefault(key, committed)
+
+
+def _values(relation: Relation, row: Row | None, old: Values | None = None) -> Values | None:
+    """A row by column; what the stream left out as unchanged is in the old row."""
+    if row is None:
+        return None
+    pairs = zip(relation.columns, row, strict=True)
+    return {name: (old or {}).get(name) if value is UNCHANGED else value for name, value in pairs}  # type: ignore[misc]  # UNCHANGED is the only one
+
+
+def _filled(mapping: SchemaMapping) -> Callable[[Values], bool]:
+    """Whether an order of the stream is filled: for its latency, where both columns are plain; else never."""
+    status, quantity = mapping.orders.columns["status"], mapping.orders.columns["filled_quantity"]
+    if status.is_sql or quantity.is_sql:
+        return lambda _: False
+    words = {word.strip().lower() for word in mapping.orders.filled_statuses}
+
+    def filled(row: Values) -> bool:
+        said, amount = row[status.text], row[quantity.text]
+        return (
+            said is not None
+            and said.strip().lower() in words
+            and amount is not None
+            and not amount.startswith("-")
+            and amount.strip("0.") != ""
+        )
+
+    return filled

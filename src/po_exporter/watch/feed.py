@@ -1,0 +1,236 @@
+"""The change feed: a temporary logical replication slot, read over plain SQL on a connection of its own.
+
+Each rule here was paid for: a slot does not know what a snapshot sees, so that the keys of a transaction wait until the
+poll's snapshot sees it; the poll takes its snapshot first, then writes a barrier and reads; and whatever goes wrong
+ends the slot, so that a new baseline follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+
+from po_exporter import sql
+from po_exporter.database.failures import DRIVER_ERRORS, translate
+from po_exporter.database.session import Connection, Session, Target
+from po_exporter.errors import DatabaseError, NoRight, StatementTimeout
+from po_exporter.mapping import SchemaMapping
+from po_exporter.sql import CheckFile
+from po_exporter.watch.changes import Changes, Columns
+from po_exporter.watch.pgoutput import Begin, Change, Commit, Relation, Truncate, Undecodable, decode
+from po_exporter.watch.readiness import PUBLICATION, Facts, lacks
+
+START_TIMEOUT = timedelta(seconds=60)
+"""For the slot, which waits for every transaction that is writing, and then for the last of those to become visible."""
+READ_TIMEOUT = timedelta(seconds=30)
+LEAST_IDLE = timedelta(seconds=60)
+"""The server ends a feed that has not been read for this long, or three intervals: a frozen process keeps no WAL."""
+ROWS_A_FETCH = 1000
+MOST_KEYS = 200_000
+"""Beyond this a full check costs less than what the keys take: the slot is dropped, and a baseline follows."""
+
+
+class FeedLost(Exception):
+    """There is no feed, or no more: why, in one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visible:
+    """What a snapshot sees, as pg_current_snapshot() has it: 64-bit transaction ids."""
+
+    xmin: int
+    xmax: int
+    running: frozenset[int]
+
+    @classmethod
+    def parse(cls, text: str) -> Visible:
+        """From ``xmin:xmax:xip,xip``."""
+        xmin, xmax, running = text.split(":")
+        return cls(int(xmin), int(xmax), frozenset(int(xid) for xid in running.split(",") if xid))
+
+    def sees(self, xid: int) -> bool:
+        """Whether the transaction with these low 32 bits is seen; of all that end so, the nearest is meant."""
+        distance = (xid - self.xmax) & 0xFFFFFFFF
+        whole = self.xmax + (distance - 2**32 if distance >= 2**31 else distance)
+        return whole < self.xmax and whole not in self.running
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One that was decoded."""
+
+    xid: int
+    changes: Changes
+
+
+@dataclass
+class Feed:
+    """The feed of one database: started once, read at each poll, closed on the first trouble.
+
+    ``carried`` counts the transactions that had to wait for a later snapshot. ``fingerprint`` is that of the catalogs
+    under which its preflight passed; under another one its changes are not to be believed.
+    """
+
+    target: Target
+    mapping: SchemaMapping
+    checks: Sequence[CheckFile]
+    interval: timedelta
+    pending: list[Transaction] = field(default_factory=list)
+    carried: int = 0
+    lag_bytes: int = 0
+    fingerprint: str | None = None
+    _session: Session = field(init=False)
+    _slot: str = field(init=False)
+    _columns: Columns | None = None
+    _relations: dict[int, Relation] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._session = Session(self.target)
+        self._slot = f"po_exporter_{secrets.token_hex(6)}"
+
+    async def start(self) -> None:
+        """Make the slot, and wait until every transaction that it may have missed is one that all snapshots see.
+
+        Raises FeedLost with what is lacking, or who holds it up. Takes up to twice START_TIMEOUT.
+        """
+        try:
+            await self._start()
+        except DatabaseError as error:
+            await self.close()
+            raise FeedLost(str(error)) from None
+        except BaseException:
+            await self.close()
+            raise
+
+    async def read(self, visible: Visible) -> Changes:
+        """What was committed since the last reading, as far as that snapshot sees it; the rest waits for a later one.
+
+        Raises FeedLost; the slot is then gone.
+        """
+        try:
+            async with asyncio.timeout(READ_TIMEOUT.total_seconds()):
+                connection = await self._session.connect()
+                await connection.fetch(sql.read("feed/barrier.sql"))
+                await self._read(connection)
+                self.lag_bytes = await connection.fetchval(sql.read("feed/lag.sql"), self._slot) or 0
+        except Undecodable as error:
+            await self.close()
+            raise FeedLost(str(error)) from None
+        except (*DRIVER_ERRORS, DatabaseError) as error:
+            await self.close()
+            raise FeedLost(str(translate(error))) from None
+        except BaseException:
+            await self.close()
+            raise
+        seen = Changes()
+        waiting = []
+        for transaction in self.pending:
+            if visible.sees(transaction.xid):
+                seen.add(transaction.changes)
+            else:
+                waiting.append(transaction)
+        self.carried += len(waiting)
+        self.pending = waiting
+        return seen
+
+    async def close(self) -> None:
+        """End the connection, and the slot with it."""
+        await self._session.close()
+
+    async def _start(self) -> None:
+        connection = await self._session.connect()
+        idle = max(LEAST_IDLE, 3 * self.interval)
+        settings = {
+            "statement_timeout": START_TIMEOUT,
+            "idle_session_timeout": idle,
+            "idle_in_transaction_session_timeout": idle,
+        }
+        statements = [f"SET {name} = {value // timedelta(milliseconds=1)}" for name, value in settings.items()]
+        # The barrier has to be flushed here, and waits for no standby.
+        statements += ["SET synchronous_commit = local", "SET datestyle = 'ISO, YMD'", "SET timezone = 'UTC'"]
+        statements += ["SET application_name = 'po-exporter feed'"]
+        await _execute(connection, "; ".join(statements))
+        await self._check(connection)
+        try:
+            await _fetch(connection, "feed/create_slot.sql", self._slot)
+        except StatementTimeout:
+            connection = await self._session.connect()
+            blocker = await connection.fetchval(sql.read("feed/blocker.sql"))
+            raise FeedLost(f"making the slot waits for {blocker or 'a transaction that has ended by now'}") from None
+        except NoRight as error:
+            raise FeedLost(f"{error}: ALTER ROLE ... REPLICATION, or what a managed service grants instead") from None
+        await self._settle(connection)
+        await _execute(connection, f"SET statement_timeout = {READ_TIMEOUT // timedelta(milliseconds=1)}")
+
+    async def _check(self, connection: Connection) -> None:
+        orders, positions = self.mapping.orders.table, self.mapping.positions.table
+        names = (orders.schema, orders.name, positions.schema, positions.name)
+        # Before the preflight: what changes after this, the first poll's own fingerprint shows.
+        self.fingerprint = (await _fetch(connection, "feed/mark.sql", *names, PUBLICATION))[0]["fingerprint"]
+        (row,) = await _fetch(connection, "feed/ready.sql", *names, PUBLICATION)
+        if row["pid"] != connection.get_server_pid():
+            raise FeedLost("the feed needs a session of its own: set direct_dsn or feed_dsn past the pooler")
+        facts = Facts.parse(dict(row))
+        lacking = [str(lack) for lack in lacks(facts, self.mapping)]
+        if lacking:
+            raise FeedLost("; ".join(lacking))
+        oids = {role: int(table["oid"]) for role, table in facts.tables.items()}
+        self._columns = Columns.of(self.mapping, oids, self.checks)
+
+    async def _settle(self, connection: Connection) -> None:
+        """A transaction that was being committed as the slot was made may be in neither the slot nor a snapshot."""
+        ours = (await _fetch(connection, "feed/xid.sql"))[0][0]
+        deadline = datetime.now(UTC) + START_TIMEOUT
+        pause = 0.01
+        while (await _fetch(connection, "feed/xmin.sql"))[0][0] < ours:
+            if datetime.now(UTC) > deadline:
+                blocker = await connection.fetchval(sql.read("feed/blocker.sql"))
+                raise FeedLost(f"the feed waits for {blocker}")
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 0.5)
+
+    async def _read(self, connection: Connection) -> None:
+        """Decode what the slot holds, in bounded pieces, into ``pending``."""
+        columns, changes, xid = self._columns, Changes(), 0
+        if columns is None:
+            raise Undecodable("the feed was not started")
+        keys = sum(len(transaction.changes) for transaction in self.pending)
+        committed = datetime.min.replace(tzinfo=UTC)
+        async with connection.transaction():
+            cursor = await connection.cursor(sql.read("feed/read.sql"), self._slot, PUBLICATION)
+            while rows := await cursor.fetch(ROWS_A_FETCH):
+                for row in rows:
+                    match decode(row["data"]):
+                        case Begin() as begin:
+                            changes, xid, committed = Changes(), begin.xid, begin.committed
+                        case Relation() as relation:
+                            self._relations[relation.oid] = relation
+                        case Change() as change:
+                            columns.collect(changes, self._relations[change.oid], change, committed)
+                        case Truncate() as truncate:
+                            changes.truncated |= columns.truncates(truncate)
+                        case Commit():
+                            self.pending.append(Transaction(xid, changes))
+                            keys += len(changes)
+                            changes = Changes()
+                if keys + len(changes) > MOST_KEYS:
+                    raise Undecodable(f"more than {MOST_KEYS:,} keys changed at once")
+
+
+async def _execute(connection: Connection, statements: str) -> None:
+    try:
+        await connection.execute(statements)
+    except DRIVER_ERRORS as error:
+        raise translate(error) from None
+
+
+async def _fetch(connection: Connection, name: str, *arguments: object) -> list[asyncpg.Record]:
+    try:
+        return await connection.fetch(sql.read(name), *arguments)
+    except DRIVER_ERRORS as error:
+        raise translate(error) from None
