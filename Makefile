@@ -13,7 +13,7 @@ UV := 0.13.9
 # ARGS is passed on: make demo ARGS="--rate 50 --duration 60"
 ARGS ?=
 
-.PHONY: demo test lint bench lock clean parts
+.PHONY: demo test lint bench chaos lock clean parts
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -29,6 +29,10 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
+
+# Hours: thousands of polls under hostile writers on every version, into docs/exactness.md.
+chaos: $(VENV)/.test parts $(patsubst %,.cache/postgres/%/bin/postgres,$(POSTGRES) $(OLDER_POSTGRES))
+	PYTHONPATH=tests $(BIN)/python -m exactness $(ARGS)
 
 bench: $(VENV)/.test
 	@$(BIN)/python -m bench $(ARGS)

@@ -154,6 +154,7 @@ class Chaos:
         self.database, self.seed, self.kind, self.writers = database, seed, kind, writers
         self.modes = {"incremental": 0, "scan": 0}
         self.carried = 0
+        self.transactions = 0
         self._connections: list[asyncpg.Connection] = []
 
     async def run(self, polls: int, *, rare: bool = True) -> Following:
@@ -184,7 +185,7 @@ class Chaos:
                 "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"
             ):
                 await self.database.execute(f"ROLLBACK PREPARED '{row['gid']}'")
-            self.carried = following.incremental.feed.carried if following.incremental.feed else 0
+            self.carried = following.incremental.carried
             await following.close()
         return following
 
@@ -194,6 +195,7 @@ class Chaos:
         while True:
             with suppress(asyncpg.PostgresError):  # a duplicate key, a deadlock: the world is like that
                 await Writer(connection, dice).write()
+                self.transactions += 1
             await asyncio.sleep(dice.random() * 0.01)
 
     async def _stall(self) -> None:

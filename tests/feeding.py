@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+
+import asyncpg
 
 from asking import watched
 from parts.database import Database
 from parts.waiting import until
+from po_exporter.database.catalog import quote, quote_table
 from po_exporter.database.session import Session, Target
 from po_exporter.mapping import GAL_FRIDAY, SchemaMapping
 from po_exporter.secret import Secret
@@ -21,16 +26,29 @@ from po_exporter.watch.poll import Outcome, Poller
 from rows import Rules
 
 PREPARE = """
-ALTER TABLE orders REPLICA IDENTITY FULL;
-ALTER TABLE positions REPLICA IDENTITY FULL;
-CREATE PUBLICATION po_exporter FOR TABLE orders, positions;
+ALTER TABLE {orders} REPLICA IDENTITY FULL;
+ALTER TABLE {positions} REPLICA IDENTITY FULL;
+CREATE PUBLICATION po_exporter FOR TABLE {orders}, {positions};
+"""
+INDEXES = """
+CREATE INDEX ON {orders} ({order_id});
+CREATE INDEX ON {orders} ({link});
+CREATE INDEX ON {orders} ({created_at});
+CREATE INDEX ON {positions} ({position_id});
 """
 BUDGET = 64 * 2**20
 
 
-async def prepare(database: Database) -> str:
+async def prepare(database: Database, mapping: SchemaMapping = GAL_FRIDAY, *, indexes: bool = False) -> str:
     """Make the database ready for the feed; the DSN of a role that may replicate and nothing else."""
-    await database.execute(PREPARE)
+    orders, positions = mapping.orders, mapping.positions
+    names = {"orders": quote_table(orders.table), "positions": quote_table(positions.table)}
+    names |= {"order_id": quote(orders.columns["id"].text), "link": quote(orders.columns["position_id"].text)}
+    names |= {
+        "created_at": quote(orders.columns["created_at"].text),
+        "position_id": quote(positions.columns["id"].text),
+    }
+    await database.execute((PREPARE + (INDEXES if indexes else "")).format(**names))
     dsn = database.create_role()
     role = dsn.split("//")[1].split(":")[0]
     await database.execute(f'ALTER ROLE "{role}" REPLICATION')
@@ -108,6 +126,7 @@ class Following:
         last: list[Outcome] = []
 
         async def follows() -> bool:
+            self.incremental._retry_at = 0.0  # at once, whatever the backoff
             last[:] = [await self.poll()]
             return last[0].mode == "incremental"
 
@@ -121,3 +140,74 @@ class Following:
 
     async def close(self) -> None:
         await self.poller.close()
+
+
+@asynccontextmanager
+async def lost_standby(database: Database) -> AsyncIterator[None]:
+    """The server waits for a standby that never comes: a commit is in the write-ahead log, and no snapshot sees it."""
+    connection = await database.connection()
+    await connection.execute("SET synchronous_commit = local")
+    database.server.psql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'; SELECT pg_reload_conf()")
+    try:
+
+        async def waits() -> bool:  # the checkpointer tells the others, a moment later
+            stalled = await Stalled.begin(database)
+            if await stalled.commit():
+                await stalled.let_go()
+                return True
+            return False
+
+        await until(waits, what="commits to wait for a standby")
+        yield
+    finally:
+        database.server.psql("ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf()")
+
+        async def forgotten() -> bool:
+            return await database.fetchval("SHOW synchronous_standby_names") == ""
+
+        await until(forgotten, what="the server to forget its standby")
+        await database.execute("RESET synchronous_commit")
+
+
+class Stalled:
+    """A transaction of its own connection whose commit waits for a standby."""
+
+    def __init__(self, database: Database, connection: asyncpg.Connection) -> None:
+        self._database, self._connection = database, connection
+        self._commit: asyncio.Task[str] | None = None
+
+    @classmethod
+    async def begin(cls, database: Database, statements: str = "SELECT pg_current_xact_id()") -> Stalled:
+        """Begin, and write something."""
+        connection = await asyncpg.connect(database.dsn)
+        await connection.execute("BEGIN")
+        await connection.execute(statements)
+        return cls(database, connection)
+
+    @property
+    def pid(self) -> int:
+        return self._connection.get_server_pid()
+
+    async def commit(self) -> bool:
+        """Commit; whether that waits."""
+        self._commit = asyncio.create_task(self._connection.execute("COMMIT"))
+
+        async def waits_or_ends() -> bool:
+            return self._commit.done() or await self._waits()
+
+        await until(waits_or_ends, what="the commit to wait for a standby, or to end")
+        if self._commit.done():
+            await self._connection.close()
+            return False
+        return True
+
+    async def let_go(self) -> None:
+        """From here on it is visible."""
+        await self._database.execute("SELECT pg_cancel_backend($1)", self.pid)
+        await self._commit
+        await self._connection.close()
+
+    async def _waits(self) -> bool:
+        return await self._database.fetchval(
+            "SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = $1", self.pid
+        )

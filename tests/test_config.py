@@ -222,7 +222,6 @@ WARNED = {
     "databases: {{t: {{dsn: '{dsn}'}}}}": "databases.t has no environment",
     "databases: {{t: {{dsn: '{dsn}?channel_binding=require', environment: x}}}}": "asks for channel_binding",
     "{d}monitor: {{enabled: false}}": "monitor.enabled is off",
-    "{d}monitor: {{mode: incremental}}": "only scans",
     "{d}feature_flags: {{position_order_monitoring: {{rollout_percentage: 50}}}}": "rollout_percentage is ignored",
     "{d}feature_flags: {{position_order_monitoring: {{environments: [y]}}}}": "databases.t is not polled",
     "{d}feature_flags: {{position_order_monitoring: {{enabled: false}}}}": "position_order_monitoring is off",

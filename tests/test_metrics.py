@@ -19,7 +19,7 @@ from parts.prometheus import Metrics
 from po_exporter.errors import DatabaseError
 from po_exporter.expose.metrics import CATALOG, encode
 from po_exporter.expose.view import View
-from po_exporter.model import CHECK_SECONDS, LINK_SECONDS, Finding, Histogram, Result, Status
+from po_exporter.model import CHECK_SECONDS, LINK_SECONDS, FeedStatus, Finding, Histogram, Result, Status
 
 DOCS = Path(__file__).parents[1] / "docs" / "metrics.md"
 
@@ -67,6 +67,8 @@ def everything() -> View:
         AGED,
         failures={("quantity_mismatch", "permission"): 2},
         link_seconds=Histogram.empty(LINK_SECONDS).observe(3),
+        mode="incremental",
+        feed=FeedStatus(),
     )
     return view(spoken, unreadable("desk"))
 
@@ -95,6 +97,22 @@ def test_a_healthy_database_is_told_in_numbers():
     assert {name: told.value(name, database="trading") for name in expected} == expected
     assert told.value("position_order_exporter_mode", database="trading", mode="scan") == 1
     assert told.value("position_order_exporter_mode", database="trading", mode="incremental") == 0
+
+
+def test_the_feed_is_told_in_numbers():
+    told = metrics(status(mode="incremental", feed=FeedStatus(drift=2, pending=3, lag_bytes=4096)))
+    assert told.value("position_order_exporter_mode", database="trading", mode="incremental") == 1
+    assert told.value("position_order_exporter_feed_pending_transactions", database="trading") == 3
+    assert told.value("position_order_exporter_feed_lag_bytes", database="trading") == 4096
+    assert told.value("position_order_exporter_drift_total", database="trading") == 2
+
+
+def test_a_database_that_is_scanned_for_want_of_a_feed_tells_of_no_feed_but_of_drift():
+    told = metrics(status(feed=FeedStatus(drift=0, why="wal_level is replica, not logical")))
+    assert told.value("position_order_exporter_feed_pending_transactions", database="trading") is None
+    assert told.value("position_order_exporter_feed_lag_bytes", database="trading") is None
+    assert told.value("position_order_exporter_drift_total", database="trading") == 0
+    assert metrics(status()).value("position_order_exporter_drift_total", database="trading") is None
 
 
 def test_what_is_wrong_is_told_in_numbers():

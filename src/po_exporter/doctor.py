@@ -14,14 +14,17 @@ import asyncpg
 from po_exporter import sql
 from po_exporter.database.catalog import quote_table
 from po_exporter.database.expressions import with_expressions
+from po_exporter.database.failures import DRIVER_ERRORS, translate
 from po_exporter.database.schema import Presenter
 from po_exporter.database.session import Session, Snapshot
 from po_exporter.errors import DatabaseError, DeadlinePassed
 from po_exporter.watch.answer import Question
 from po_exporter.watch.asking import Asking
 from po_exporter.watch.monitor import Watched
+from po_exporter.watch.readiness import PUBLICATION, Facts, lacks
 from po_exporter.watch.statement import compose_query
 
+FEED = "incremental feed"
 CLOCKS_APART = 1.0
 """Seconds between the database's clock and ours that are worth a word."""
 WANTED_INDEXES = {
@@ -80,8 +83,11 @@ async def _examine(watched: Watched, session: Session, snapshot: Snapshot) -> As
     kind = "standby" if snapshot.standby else "primary"
     through = "directly" if session.direct else "through a transaction pooler"
     yield Remark(Level.OK, "connection", f"PostgreSQL {server['version']}, a {kind}, reached {through}")
-    for remark in _server(server):
+    for remark in _server(server, feed=watched.mode != "scan"):
         yield remark
+    if watched.mode != "scan":
+        async for remark in _feed(watched, snapshot):
+            yield remark
     orders, positions = mapping.orders.table, mapping.positions.table
     tables = await snapshot.fetch(
         sql.read("doctor_tables.sql"), orders.schema, orders.name, positions.schema, positions.name
@@ -110,7 +116,7 @@ async def _examine(watched: Watched, session: Session, snapshot: Snapshot) -> As
         yield await _check(asking, question)
 
 
-def _server(row: asyncpg.Record) -> Iterator[Remark]:
+def _server(row: asyncpg.Record, *, feed: bool) -> Iterator[Remark]:
     if row["superuser"]:
         yield Remark(
             Level.ADVICE,
@@ -137,18 +143,51 @@ def _server(row: asyncpg.Record) -> Iterator[Remark]:
     yield Remark(
         Level.OK if limit != 0 and free > 0 else Level.PROBLEM,
         "connections",
-        f"1 will be used (the reader); {row['connections']} of {row['max_connections']} are taken now"
+        f"{'2 will be used (the reader, and the change feed)' if feed else '1 will be used (the reader)'}; "
+        f"{row['connections']} of {row['max_connections']} are taken now"
         + (f", and {row['role']} may have {limit}" if limit >= 0 else ""),
     )
-    lacks = [] if row["wal_level"] == "logical" else [f"wal_level is {row['wal_level']}, not logical"]
-    if not (row["replication"] or row["superuser"]):
-        lacks.append(f"{row['role']} has no REPLICATION attribute")
-    yield Remark(
-        Level.OK,
-        "incremental feed",
-        "this version polls by scanning; a change feed would "
-        + (f"lack: {'; '.join(lacks)}" if lacks else "find what it needs"),
-    )
+
+
+async def _feed(watched: Watched, snapshot: Snapshot) -> AsyncIterator[Remark]:
+    """Rule by rule, what the incremental mode lacks. Until all of it is there, polls scan: that is what each costs."""
+    orders, positions = watched.mapping.orders.table, watched.mapping.positions.table
+    names = (orders.schema, orders.name, positions.schema, positions.name, PUBLICATION)
+    level = Level.PROBLEM if watched.mode == "incremental" else Level.ADVICE
+    (row,) = await snapshot.fetch(sql.read("feed/ready.sql"), *names)
+    lacking = [
+        Remark(level, FEED, each.message, each.action) for each in lacks(Facts.parse(dict(row)), watched.mapping)
+    ]
+    session = Session(watched.feed or watched.target)
+    try:
+        role = (await (await session.connect()).fetch(sql.read("feed/role.sql")))[0]
+    except (DatabaseError, *DRIVER_ERRORS) as error:
+        lacking.append(Remark(level, FEED, f"it cannot connect: {translate(error)}", "correct feed_dsn or direct_dsn"))
+    else:
+        if role["pid"] != (await session.connect()).get_server_pid():
+            lacking.append(
+                Remark(level, FEED, "it needs a session of its own", "set direct_dsn or feed_dsn past the pooler")
+            )
+        if not role["may_replicate"]:
+            # Managed services grant a role of theirs instead, which only trying shows.
+            action = f"ALTER ROLE {role['role']} REPLICATION, or give it a role of its own by feed_dsn"
+            lacking.append(Remark(level, FEED, f"{role['role']} has no REPLICATION attribute", action))
+        if role["most_wal"] == "-1":
+            lacking.append(
+                Remark(
+                    Level.ADVICE,
+                    FEED,
+                    "max_slot_wal_keep_size is not set: a reading that hangs keeps write-ahead log without bound, "
+                    "for as long as its connection lasts",
+                    "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB'",
+                )
+            )
+    finally:
+        await session.close()
+    for remark in lacking:
+        yield remark
+    if not any(remark.level is level and "max_slot" not in remark.message for remark in lacking):
+        yield Remark(Level.OK, FEED, "finds what it needs: polls cost what changed")
 
 
 def _tables(presenter: Presenter, rows: list[asyncpg.Record]) -> Iterator[Remark]:

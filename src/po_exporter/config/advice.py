@@ -31,7 +31,7 @@ def _databases(settings: Settings) -> Iterator[str]:
             secret = getattr(database, key)
             if secret is None:
                 continue
-            if key != "dsn":
+            if key == "fix_dsn":
                 yield f"databases.{name}.{key} is set, but {_NOT_YET}."
             for promise in Dsn.parse(secret.reveal()).unkept:
                 yield f"databases.{name}.{key} asks for {promise}, which the driver cannot do: it connects without."
@@ -57,8 +57,6 @@ def _monitoring(settings: Settings) -> Iterator[str]:
                        "of feature_flags.position_order_monitoring.")  # fmt: skip
     if flag and flag.rollout_percentage != 100:
         yield "feature_flags.position_order_monitoring.rollout_percentage is ignored: polls are for all orders or none."
-    if settings.monitor.mode == "incremental":
-        yield "monitor.mode is incremental, but this version only scans."
     rate = (settings.checks.__pydantic_extra__ or {}).get(LINK_RATE)
     if rate and rate.priority:
         yield "checks.link_rate.priority has no effect: the link rate is no finding, and adds nothing to a verdict."

@@ -113,8 +113,13 @@ LEDGER_COLUMNS = ("orders.position_id", "orders.counts", "orders.contribution")
 LEDGER = """ledger AS {materialized} (
   SELECT position_id, CASE WHEN total NOT IN ('NaN', 'Infinity', '-Infinity') THEN total END AS quantity,
          total IN ('NaN', 'Infinity', '-Infinity') AS unknown
-  FROM (SELECT coalesce(position_id, position_id) AS position_id, sum(contribution) AS total FROM orders
-        WHERE counts AND position_id IS NOT NULL{only} GROUP BY 1) AS sums)"""
+  FROM (SELECT coalesce(position_id, position_id) AS position_id, sum(contribution) AS total FROM {counted}
+        GROUP BY 1) AS sums)"""
+ALL_THAT_COUNT = "orders WHERE counts AND position_id IS NOT NULL"
+TOUCHED_THAT_COUNT = """(
+    SELECT position_id, contribution FROM orders WHERE counts AND position_id = ANY(:cold)
+    UNION ALL SELECT id, total FROM unnest(:hot, :hot_sums) AS partial (id, total)) AS counted"""
+"""The orders of the positions in ``:cold``, and partial sums of those in ``:hot``."""
 """What the filled orders of each position add up to: made once a statement, whatever number of checks reads it. NaN is
 catching: one fill that cannot be read makes the sum unknown.
 

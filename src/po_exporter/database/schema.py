@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from po_exporter.database.canonical import (
+    ALL_THAT_COUNT,
     BROKEN_LINKS_COLUMNS,
     LEDGER,
     LEDGER_COLUMNS,
     NO_LEDGER,
+    TOUCHED_THAT_COUNT,
     Templates,
     broken_links,
     derived,
@@ -92,7 +94,7 @@ class Presenter:
         """The CTEs of the canonical relations, with just the columns named (``orders.filled``, ``ledger.quantity``).
 
         ``readers_of_ledger`` is how often the statement reads the ledger; for one it need not be kept. ``touched``
-        confines the ledger to the positions in ``:positions``, and broken links to the orders in ``:orders``.
+        confines the ledger to the positions in ``:cold`` and ``:hot``, and broken links to the orders in ``:orders``.
         """
         named = set(needed)
         names = self._effective(named)
@@ -110,8 +112,8 @@ class Presenter:
                 parts.append(f"{role} AS NOT MATERIALIZED (SELECT {projected} FROM {table})")
         if with_ledger:
             kept = "MATERIALIZED" if readers_of_ledger > 1 else "NOT MATERIALIZED"
-            only = " AND position_id = ANY(:positions)" if touched else ""
-            parts.append(LEDGER.format(materialized=kept, only=only))
+            counted = TOUCHED_THAT_COUNT if touched else ALL_THAT_COUNT
+            parts.append(LEDGER.format(materialized=kept, counted=counted))
         elif any(name.startswith("ledger.") for name in named):
             parts.append(NO_LEDGER)
         if "broken_links" in names:

@@ -34,7 +34,8 @@ async def run_demo(listen: str, rate: float, duration: float | None, faults: boo
     ``listen`` is HOST:PORT, ``rate`` new orders a second, above 0. Raises UsageError or ConfigError when it cannot
     begin as asked, PoExporterError when a part of it fails later. Nothing is left behind in any case.
     """
-    load(None, environ=_settings("postgresql://po_reader@127.0.0.1/demo", listen))  # a fault is told before all else
+    placeholder = "postgresql://po_reader@127.0.0.1/demo"
+    load(None, environ=_settings(placeholder, placeholder, listen))  # a fault is told before all else
     stop = asyncio.Event()
     _heed_signals(stop)
     stopped = asyncio.create_task(stop.wait())
@@ -54,10 +55,11 @@ def _heed_signals(stop: asyncio.Event) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
-def _settings(dsn: str, listen: str) -> dict[str, str]:
+def _settings(dsn: str, feed_dsn: str, listen: str) -> dict[str, str]:
     """The configuration, in the words that a user would use; the user's own environment has no part in it."""
     return {
         "PO_EXPORTER_DSN": dsn,
+        "PO_EXPORTER_DATABASES__DEMO__FEED_DSN": feed_dsn,
         "PO_EXPORTER_DATABASES__DEMO__ENVIRONMENT": "demo",
         "PO_EXPORTER_MONITOR__INTERVAL": INTERVAL,
         "PO_EXPORTER_MONITOR__GRACE": GRACE,
@@ -72,7 +74,7 @@ async def _show(stop: asyncio.Event, listen: str, rate: float, duration: float |
         database = await create_trading_database(server, random.Random())  # noqa: S311 - it deals no secrets
         pool = await asyncpg.create_pool(database.writer_dsn, min_size=0, max_size=10)
         stack.push_async_callback(_close, pool)
-        app = App(lambda: load(None, environ=_settings(database.reader_dsn, listen)))
+        app = App(lambda: load(None, environ=_settings(database.reader_dsn, database.feed_dsn, listen)))
         parts = [
             # The server first: when it goes, all others fail as well, and it knows why.
             await stack.enter_async_context(_part("PostgreSQL", server.died())),

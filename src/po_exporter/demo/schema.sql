@@ -41,3 +41,8 @@ CREATE INDEX positions_opened_at ON positions (opened_at);
 CREATE INDEX positions_active ON positions (trading_pair) WHERE is_active;
 
 GRANT SELECT ON orders, positions TO po_reader;
+
+-- What the change feed needs: a publication of both tables, and old rows whole in the stream.
+ALTER TABLE orders REPLICA IDENTITY FULL;
+ALTER TABLE positions REPLICA IDENTITY FULL;
+CREATE PUBLICATION po_exporter FOR TABLE orders, positions;

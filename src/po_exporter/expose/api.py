@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 
@@ -37,6 +38,7 @@ def watching_json(status: Status) -> Json:
         "ready": status.ready,
         "last_poll": time_json(status.last_poll),
         "last_success": time_json(status.last_success),
+        "feed": status.feed and asdict(status.feed),
     }
 
 

@@ -77,8 +77,8 @@ CATALOG = (
         "position_order_integration_duration_seconds",
         "histogram",
         DB,
-        "Seconds from an order's fill to its link, once for each new link. In scan mode only links that a poll saw "
-        "missing are observed, to the resolution of the poll.",
+        "Seconds from an order's fill to its link, once for each new link. In incremental mode by commit times; in "
+        "scan mode only links that a poll saw missing are observed, to the resolution of the poll.",
     ),
     Family("position_order_up", "gauge", DB, "Whether at least one check was answered in the last poll."),
     Family("position_order_check_success", "gauge", CHECK, "Whether the check's latest attempt was answered."),
@@ -110,6 +110,24 @@ CATALOG = (
         "gauge",
         DB,
         "The database's clock when the snapshot behind the latest result was taken.",
+    ),
+    Family(
+        "position_order_exporter_feed_pending_transactions",
+        "gauge",
+        DB,
+        "Transactions that the change feed has seen and the latest snapshot has not. In incremental mode only.",
+    ),
+    Family(
+        "position_order_exporter_feed_lag_bytes",
+        "gauge",
+        DB,
+        "Write-ahead log that each reading of the change feed decodes again. In incremental mode only.",
+    ),
+    Family(
+        "position_order_exporter_drift_total",
+        "counter",
+        DB,
+        "Audited keys whose incremental answer differed from a recompute in the same snapshot: stays 0.",
     ),
     Family("position_order_exporter_leader", "gauge", DB, "Whether this replica polls the database."),
     Family(
@@ -198,6 +216,11 @@ def _exporter_samples(status: Status) -> Iterator[Sample]:
     yield "position_order_exporter_poll_interval_seconds", (db,), status.poll_interval
     for mode in ("scan", "incremental"):
         yield "position_order_exporter_mode", (db, mode), float(mode == status.mode)
+    if status.feed:
+        yield "position_order_exporter_drift_total", (db,), float(status.feed.drift)
+        if status.mode == "incremental":
+            yield "position_order_exporter_feed_pending_transactions", (db,), float(status.feed.pending)
+            yield "position_order_exporter_feed_lag_bytes", (db,), float(status.feed.lag_bytes)
     result = shown_result(status)
     if result:
         yield "position_order_exporter_snapshot_timestamp_seconds", (db,), result.as_of.timestamp()

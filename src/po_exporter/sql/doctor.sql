@@ -2,11 +2,9 @@
 SELECT current_setting('server_version') AS version,
        current_user AS role,
        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser,
-       (SELECT rolreplication FROM pg_roles WHERE rolname = current_user) AS replication,
        (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user) AS connection_limit,
        current_setting('max_connections')::int AS max_connections,
        (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
        (SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()) AS tls,
        inet_server_addr() IS NULL OR inet_server_addr() <<= '127.0.0.0/8' OR inet_server_addr() = '::1' AS local,
-       current_setting('wal_level') AS wal_level,
        clock_timestamp() AS clock

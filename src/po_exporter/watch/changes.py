@@ -18,8 +18,8 @@ _MINUTE = re.compile(r"\d{4,}-\d\d-\d\d \d\d:\d\d")
 
 
 def minute_of(text: str | None) -> str | None:
-    """The minute of a timestamp as the server writes it, in ISO style; None for NULL and the infinities."""
-    found = _MINUTE.match(text) if text else None
+    """The minute of a timestamp as the server writes it, in ISO style; None for NULL, the infinities and years BC."""
+    found = _MINUTE.match(text) if text and not text.endswith("BC") else None
     return found.group() if found else None
 
 
@@ -29,7 +29,8 @@ class Changes:
 
     ``orders`` by id; ``positions`` by id, their own rows and those that changed orders are or were linked to;
     ``hosts`` those positions among them whose orders look different for it: they came, went, or changed in what a
-    check on orders reads; ``minutes`` of ``created_at``, None for NULL and the infinities.
+    check on orders reads; ``minutes`` of ``created_at``, None for NULL, the infinities and years BC; ``hours`` of
+    ``created_at`` by position, likewise.
 
     For latency alone: when an order was linked (it had no link before), and when it was first filled.
     """
@@ -38,6 +39,7 @@ class Changes:
     positions: set[str] = field(default_factory=set)
     hosts: set[str] = field(default_factory=set)
     minutes: set[str | None] = field(default_factory=set)
+    hours: set[tuple[str, str | None]] = field(default_factory=set)
     truncated: bool = False
     linked: dict[str, datetime] = field(default_factory=dict)
     filled: dict[str, datetime] = field(default_factory=dict)
@@ -48,6 +50,7 @@ class Changes:
         self.positions |= other.positions
         self.hosts |= other.hosts
         self.minutes |= other.minutes
+        self.hours |= other.hours
         self.truncated |= other.truncated
         self.linked |= other.linked
         self.filled |= {key: when for key, when in other.filled.items() if key not in self.filled}
@@ -106,7 +109,11 @@ class Columns:
             if relation.oid == self.orders:
                 into.orders |= {key for row in rows if (key := row[self.order_id])}
                 into.positions |= {key for row in rows if (key := row[self.link])}
-                into.minutes |= {minute_of(row[self.created_at]) for row in rows}
+                for row in rows:
+                    minute = minute_of(row[self.created_at])
+                    into.minutes.add(minute)
+                    if link := row[self.link]:
+                        into.hours.add((link, minute[:-3] if minute else None))
                 self._time(into, old, new, committed)
             elif relation.oid == self.positions:
                 keys = {key for row in rows if (key := row[self.position_id])}

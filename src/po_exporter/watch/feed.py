@@ -144,6 +144,7 @@ class Feed:
 
     async def _start(self) -> None:
         connection = await self._session.connect()
+        await self._check(connection)  # before anything is set: a pooler would lend that to others
         idle = max(LEAST_IDLE, 3 * self.interval)
         settings = {
             "statement_timeout": START_TIMEOUT,
@@ -155,7 +156,6 @@ class Feed:
         statements += ["SET synchronous_commit = local", "SET datestyle = 'ISO, YMD'", "SET timezone = 'UTC'"]
         statements += ["SET application_name = 'po-exporter feed'"]
         await _execute(connection, "; ".join(statements))
-        await self._check(connection)
         try:
             await _fetch(connection, "feed/create_slot.sql", self._slot)
         except StatementTimeout:

@@ -52,6 +52,7 @@ class Incremental:
     _retry_at: float = 0.0
     _backoff: float = FIRST_BACKOFF
     _unapplied: Changes = field(default_factory=Changes)
+    _carried: int = 0
 
     def __post_init__(self) -> None:
         self._audit = Audit(self.target.name)
@@ -61,6 +62,11 @@ class Incremental:
     def drift(self) -> int:
         """Audited keys whose answer differed from a recompute: stays 0."""
         return self._audit.drift
+
+    @property
+    def carried(self) -> int:
+        """How often a transaction had to wait for a later snapshot, over all feeds."""
+        return self._carried + (self.feed.carried if self.feed else 0)
 
     @property
     def follows(self) -> frozenset[str]:
@@ -108,6 +114,7 @@ class Incremental:
             await asyncio.gather(self._starting, return_exceptions=True)
             self._starting = None
         if self.feed:
+            self._carried += self.feed.carried
             await self.feed.close()
         self.feed = None
         self._begin()
@@ -140,8 +147,10 @@ class Incremental:
         return self.feed
 
     def _wait(self, why: str) -> None:
-        if why != self.why:
-            log.warning("feed_unavailable", database=self.target.name, message=why)
+        if self.why is None:
+            log.warning("feed_lost", database=self.target.name, message=why)
+        elif why != self.why:
+            log.info("feed_unavailable", database=self.target.name, message=why)
         self.why = why
         self._retry_at = time.monotonic() + self._backoff
         self._backoff = min(2 * self._backoff, LONGEST_BACKOFF)

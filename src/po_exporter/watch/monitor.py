@@ -269,7 +269,7 @@ class Monitor:
         feed, drift = incremental.feed, self._drift + incremental.drift
         if feed is None:
             return FeedStatus(drift, why=incremental.why)
-        return FeedStatus(drift, incremental.why, len(feed.pending), feed.carried, feed.lag_bytes)
+        return FeedStatus(drift, incremental.why, len(feed.pending), incremental.carried, feed.lag_bytes)
 
     def _say_what_changed(self) -> None:
         """Log a check's failure once, and its return once; not once a poll."""

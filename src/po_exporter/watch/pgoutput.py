@@ -78,13 +78,12 @@ class Undecodable(ValueError):
 
 def decode(data: bytes) -> Message | None:
     """One message; None for those that say nothing about rows (types, origins). Raises Undecodable."""
-    reader = _Reader(data)
-    kind = reader.take(1)
+    reader, kind = _Reader(data), data[:1]
     if kind in (b"Y", b"O", b"M"):
         return None
     try:
-        message = _KINDS[kind](reader)
-    except (KeyError, IndexError, UnicodeDecodeError):
+        message = _KINDS[reader.take(1)](reader)
+    except (KeyError, IndexError, UnicodeDecodeError, OverflowError):
         raise Undecodable(f"no message of the pgoutput protocol: {data[:40]!r}") from None
     if not reader.at_end:
         raise Undecodable(f"more bytes than a message of kind {kind!r} has: {data[:40]!r}")
@@ -108,8 +107,15 @@ class _Reader:
         part, self._at = self._data[self._at : end], end
         return part
 
-    def integer(self, length: int) -> int:
-        return int.from_bytes(self.take(length), "big")
+    def integer(self, length: int, *, signed: bool = False) -> int:
+        return int.from_bytes(self.take(length), "big", signed=signed)
+
+    def mark(self, *known: bytes) -> bytes:
+        """One byte that says what follows. Raises KeyError for one that is not known."""
+        found = self.take(1)
+        if found not in known:
+            raise KeyError(found)
+        return found
 
     def text(self) -> str:
         end = self._data.find(b"\0", self._at)
@@ -129,7 +135,7 @@ class _Reader:
 
 def _begin(reader: _Reader) -> Begin:
     reader.integer(8)  # the LSN of the commit
-    committed = POSTGRES_EPOCH + timedelta(microseconds=reader.integer(8))
+    committed = POSTGRES_EPOCH + timedelta(microseconds=reader.integer(8, signed=True))
     return Begin(reader.integer(4), committed)
 
 
@@ -150,21 +156,21 @@ def _relation(reader: _Reader) -> Relation:
 
 def _insert(reader: _Reader) -> Change:
     oid = reader.integer(4)
-    reader.take(1)  # N
+    reader.mark(b"N")
     return Change(oid, None, reader.row())
 
 
 def _update(reader: _Reader) -> Change:
-    oid, kind, old = reader.integer(4), reader.take(1), None
+    oid, kind, old = reader.integer(4), reader.mark(b"O", b"K", b"N"), None
     whole = kind == b"O"
     if kind != b"N":
         old = reader.row()
-        reader.take(1)  # N
+        reader.mark(b"N")
     return Change(oid, old, reader.row(), whole)
 
 
 def _delete(reader: _Reader) -> Change:
-    oid, kind = reader.integer(4), reader.take(1)
+    oid, kind = reader.integer(4), reader.mark(b"O", b"K")
     return Change(oid, reader.row(), None, kind == b"O")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import asyncpg
@@ -20,6 +20,7 @@ from po_exporter.watch.answer import Answer, Question, Terms, read_time
 from po_exporter.watch.asking import OF_THE_WINDOW, Asking
 from po_exporter.watch.audit import Audit, Touched
 from po_exporter.watch.changes import Changes
+from po_exporter.watch.hot import HotPositions
 from po_exporter.watch.links import LinkTimer
 from po_exporter.watch.state import FINDING_BYTES, TIMED, Difference, Minute, Open, State, after, compare
 
@@ -59,6 +60,7 @@ class Recompute:
     timer: LinkTimer
     audit: Audit
     state: State | None = None
+    hot: HotPositions = field(default_factory=HotPositions)
 
     async def answer(self, asking: Asking, questions: Sequence[Question], changes: Changes) -> dict[str, Answer]:
         """What these checks answer in this snapshot, which sees the changes.
@@ -134,6 +136,7 @@ class Recompute:
             )
         for name in state.confine():
             self._say_overflowing(name)
+        self.hot = await HotPositions.find(asking)
         self.audit.took_all(time.monotonic() - started)
         return state
 
@@ -170,7 +173,15 @@ class Recompute:
             "positions": presenter.ids("positions", touched.positions),
         }
         wanted = [q for q in questions if q.name in state.findings and self._concerns(q, touched)]
-        answers = await asking.ask(wanted, touched=ids, evidence=len(touched)) if wanted else {}
+        # What is audited is summed up whole: the partial sums are on trial, too.
+        sums = await self.hot.renew(asking, touched.positions - touched.audited, changes)
+        hot = [(key, total) for key, hours in sums.items() for total in hours.values()]
+        ledger = {
+            "cold": presenter.ids("positions", touched.positions - sums.keys()),
+            "hot": presenter.ids("positions", (key for key, _ in hot)),
+            "hot_sums": ([total for _, total in hot], "text[]::numeric[]"),
+        }
+        answers = await asking.ask(wanted, touched=ids | ledger, evidence=len(touched)) if wanted else {}
         rows: list[asyncpg.Record] = []
         if touched.orders:
             rows = await asking.query(
@@ -178,6 +189,7 @@ class Recompute:
             )
         counted = await self._count(asking, touched.minutes) if LINK_RATE not in state.overflowing else {}
         # Only now, when nothing can fail any more, is what is held replaced.
+        self.hot.keep(sums, touched.positions)
         differing: list[Difference] = []
         for question in wanted:
             keys = touched.orders if question.file.entity == "order" else touched.positions

@@ -10,10 +10,7 @@ WITH found AS (
 SELECT current_setting('wal_level') AS wal_level,
        pg_is_in_recovery() AS standby,
        pg_backend_pid() AS pid,
-       current_user AS role,
-       (SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user) AS may_replicate,
        current_setting('max_replication_slots')::int - (SELECT count(*) FROM pg_replication_slots) AS free_slots,
-       current_setting('max_slot_wal_keep_size') AS most_wal,
        -- PostgreSQL 14 has neither column lists nor row filters, hence the way through JSON.
        (SELECT json_build_object('operations', p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate,
                                  'all_tables', p.puballtables)
