@@ -77,11 +77,16 @@ class Asking:
                 known = {row["id"]: row["linked"] for row in rows}
         return unlinked, known
 
+    @property
+    def window_start(self) -> datetime:
+        """The edge of the window."""
+        return _before(self.snapshot.as_of, self.terms.window)
+
     def _parameters(self) -> dict[str, tuple[object, str]]:
         as_of, terms = self.snapshot.as_of, self.terms
         return self.presenter.parameters | {
             "as_of": (as_of, "timestamptz"),
-            "window_start": (_before(as_of, terms.window), "timestamptz"),
+            "window_start": (self.window_start, "timestamptz"),
             "grace_start": (_before(as_of, terms.grace), "timestamptz"),
             "grace": (terms.grace, "interval"),
             "seen": (list(self.waited), "text[]"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -30,6 +31,8 @@ START_TIMEOUT = timedelta(seconds=60)
 READ_TIMEOUT = timedelta(seconds=30)
 LEAST_IDLE = timedelta(seconds=60)
 """The server ends a feed that has not been read for this long, or three intervals: a frozen process keeps no WAL."""
+WEIGH_EVERY = 10.0
+"""Seconds between two looks at how much each reading decodes again."""
 ROWS_A_FETCH = 1000
 MOST_KEYS = 200_000
 """Beyond this a full check costs less than what the keys take: the slot is dropped, and a baseline follows."""
@@ -87,6 +90,7 @@ class Feed:
     _session: Session = field(init=False)
     _slot: str = field(init=False)
     _columns: Columns | None = None
+    _weigh_at: float = 0.0
     _relations: dict[int, Relation] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -117,7 +121,9 @@ class Feed:
                 connection = await self._session.connect()
                 await connection.fetch(sql.read("feed/barrier.sql"))
                 await self._read(connection)
-                self.lag_bytes = await connection.fetchval(sql.read("feed/lag.sql"), self._slot) or 0
+                if time.monotonic() >= self._weigh_at:
+                    self.lag_bytes = await connection.fetchval(sql.read("feed/lag.sql"), self._slot) or 0
+                    self._weigh_at = time.monotonic() + WEIGH_EVERY
         except Undecodable as error:
             await self.close()
             raise FeedLost(str(error)) from None
