@@ -29,9 +29,11 @@ class Columns(Section):
 
 
 def _columns(title: str, names: list[str], needed: tuple[str, ...]) -> type[Columns]:
-    """A section with one optional key a canonical column; what is required is checked in one go, by ``_require``."""
+    """A section with one key a canonical column."""
     fields: dict[str, Any] = {
-        name: (AnyColumn | None, optional(None, "Required." if name in needed else "Where there is one."))
+        name: (AnyColumn, required("Required."))
+        if name in needed
+        else (AnyColumn | None, optional(None, "Where there is one."))
         for name in names
     }
     return create_model(title, __base__=Columns, **fields)
@@ -39,13 +41,6 @@ def _columns(title: str, names: list[str], needed: tuple[str, ...]) -> type[Colu
 
 OrderColumns = _columns("OrderColumns", ORDER_COLUMNS, ORDER_REQUIRED)
 PositionColumns = _columns("PositionColumns", POSITION_COLUMNS, POSITION_REQUIRED)
-
-
-def _require(columns: Columns, names: tuple[str, ...]) -> Columns:
-    missing = [name for name in names if getattr(columns, name) is None]
-    if missing:
-        raise ValueError(f"these canonical columns need one, too: {', '.join(missing)}.")
-    return columns
 
 
 def folded(words: tuple[str, ...]) -> set[str]:
@@ -79,11 +74,6 @@ class Orders(Section):
     buy_sides: SomeWords = required("What says buy.")
     sell_sides: SomeWords = required("What says sell.")
     timezone: TimeZone = optional("UTC", "What a timestamp without time zone means.")
-
-    @field_validator("columns")
-    @classmethod
-    def _complete(cls, value: Columns) -> Columns:
-        return _require(value, ORDER_REQUIRED)
 
     @field_validator("complete_statuses")
     @classmethod
@@ -123,7 +113,9 @@ class Positions(Section):
     @field_validator("columns")
     @classmethod
     def _complete(cls, value: Columns, info: ValidationInfo) -> Columns:
-        return _require(value, (*POSITION_REQUIRED, *(["side"] if info.data.get("quantity") == "by_side" else [])))
+        if info.data.get("quantity") == "by_side" and "side" not in value.mapped():
+            raise ValueError("quantity is by_side, which needs the column side, too.")
+        return value
 
     @field_validator("closed_quantity")
     @classmethod
