@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from feeding import Following, prepare, slots
+from parts.waiting import until
+from po_exporter.watch import feed
 from sidecar import populate
 
 pytestmark = pytest.mark.database
@@ -33,3 +35,25 @@ async def test_it_follows_what_changes(following, database):
     assert len(await slots(database)) == 1
     await following.close()
     assert await slots(database) == []
+
+
+async def test_what_each_reading_decodes_again_is_cut_short(following, database, monkeypatch):
+    monkeypatch.setattr(feed, "WEIGH_EVERY", 0.0)
+    monkeypatch.setattr(feed, "NUDGE_EVERY", 0.0)
+    monkeypatch.setattr(feed, "NUDGE_FROM", 10**12)
+    await following.follow()
+    role = await database.fetchval("SELECT usename FROM pg_stat_activity WHERE application_name = 'po-exporter feed'")
+    if database.server.version >= 16:
+        await database.execute(f'GRANT EXECUTE ON FUNCTION pg_log_standby_snapshot() TO "{role}"')
+    await database.execute("CREATE TABLE noise AS SELECT repeat('x', 1000) FROM generate_series(1, 5000)")
+    await following.poll()
+    assert following.incremental.feed.lag_bytes > 5_000_000
+    monkeypatch.setattr(feed, "NUDGE_FROM", 1_000_000)
+
+    async def is_short() -> bool:
+        await following.poll()
+        return following.incremental.feed.lag_bytes < 1_000_000
+
+    await until(is_short, timeout=10, what="the lag to fall")
+    assert len(await slots(database)) == 1
+    await database.execute(f'DROP OWNED BY "{role}"')

@@ -15,24 +15,30 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
+import structlog
 
 from po_exporter import sql
 from po_exporter.database.failures import DRIVER_ERRORS, translate
 from po_exporter.database.session import Connection, Session, Target
-from po_exporter.errors import DatabaseError, NoRight, StatementTimeout
+from po_exporter.errors import DatabaseError, NoRight, StatementTimeout, Unreachable
 from po_exporter.mapping import SchemaMapping
 from po_exporter.sql import CheckFile
 from po_exporter.watch.changes import Changes, Columns
 from po_exporter.watch.pgoutput import Begin, Change, Commit, Relation, Truncate, Undecodable, decode
 from po_exporter.watch.readiness import PUBLICATION, Facts, lacks
 
+log = structlog.get_logger()
+
 START_TIMEOUT = timedelta(seconds=60)
 """For the slot, which waits for every transaction that is writing, and then for the last of those to become visible."""
-READ_TIMEOUT = timedelta(seconds=30)
+READ_TIMEOUT = timedelta(seconds=5)
+"""The poll's own session idles meanwhile, in a transaction: the server ends it soon after (IDLE_IN_TRANSACTION)."""
 LEAST_IDLE = timedelta(seconds=60)
 """The server ends a feed that has not been read for this long, or three intervals: a frozen process keeps no WAL."""
 WEIGH_EVERY = 10.0
 """Seconds between two looks at how much each reading decodes again."""
+NUDGE_FROM, NUDGE_EVERY, NUDGE_TIMEOUT = 32 * 2**20, 60.0, timedelta(seconds=1)
+"""Bytes that a reading decodes again beyond which the server is asked to help, so many seconds apart."""
 ROWS_A_FETCH = 1000
 MOST_KEYS = 200_000
 """Beyond this a full check costs less than what the keys take: the slot is dropped, and a baseline follows."""
@@ -89,8 +95,10 @@ class Feed:
     fingerprint: str | None = None
     _session: Session = field(init=False)
     _slot: str = field(init=False)
+    _connection: Connection | None = None
     _columns: Columns | None = None
     _weigh_at: float = 0.0
+    _nudge_at: float = 0.0
     _relations: dict[int, Relation] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -104,9 +112,9 @@ class Feed:
         """
         try:
             await self._start()
-        except DatabaseError as error:
+        except (*DRIVER_ERRORS, DatabaseError) as error:
             await self.close()
-            raise FeedLost(str(error)) from None
+            raise FeedLost(str(translate(error))) from None
         except BaseException:
             await self.close()
             raise
@@ -118,11 +126,13 @@ class Feed:
         """
         try:
             async with asyncio.timeout(READ_TIMEOUT.total_seconds()):
-                connection = await self._session.connect()
+                connection = self._connection
+                if connection is None or connection.is_closed():  # another one would have no slot
+                    raise Unreachable("the feed's session was ended")
                 await connection.fetch(sql.read("feed/barrier.sql"))
                 await self._read(connection)
                 if time.monotonic() >= self._weigh_at:
-                    self.lag_bytes = await connection.fetchval(sql.read("feed/lag.sql"), self._slot) or 0
+                    await self._weigh(connection)
                     self._weigh_at = time.monotonic() + WEIGH_EVERY
         except Undecodable as error:
             await self.close()
@@ -165,13 +175,13 @@ class Feed:
         try:
             await _fetch(connection, "feed/create_slot.sql", self._slot)
         except StatementTimeout:
-            connection = await self._session.connect()
             blocker = await connection.fetchval(sql.read("feed/blocker.sql"))
             raise FeedLost(f"making the slot waits for {blocker or 'a transaction that has ended by now'}") from None
         except NoRight as error:
             raise FeedLost(f"{error}: ALTER ROLE ... REPLICATION, or what a managed service grants instead") from None
         await self._settle(connection)
         await _execute(connection, f"SET statement_timeout = {READ_TIMEOUT // timedelta(milliseconds=1)}")
+        self._connection = connection
 
     async def _check(self, connection: Connection) -> None:
         orders, positions = self.mapping.orders.table, self.mapping.positions.table
@@ -217,7 +227,7 @@ class Feed:
                         case Relation() as relation:
                             self._relations[relation.oid] = relation
                         case Change() as change:
-                            columns.collect(changes, self._relations[change.oid], change, committed)
+                            columns.collect(changes, self._relation(change.oid), change, committed)
                         case Truncate() as truncate:
                             changes.truncated |= columns.truncates(truncate)
                         case Commit():
@@ -226,6 +236,31 @@ class Feed:
                             changes = Changes()
                 if keys + len(changes) > MOST_KEYS:
                     raise Undecodable(f"more than {MOST_KEYS:,} keys changed at once")
+
+    async def _weigh(self, connection: Connection) -> None:
+        """See how much each reading decodes again. It falls by itself where others write much; elsewhere we ask."""
+        self.lag_bytes = await connection.fetchval(sql.read("feed/lag.sql"), self._slot) or 0
+        if self.lag_bytes < NUDGE_FROM or time.monotonic() < self._nudge_at:
+            return
+        self._nudge_at = time.monotonic() + NUDGE_EVERY
+        if connection.get_server_version().major >= 16:
+            await connection.fetch(sql.read("feed/nudge.sql"))
+            return
+        # Making a slot has the same effect on older servers. It needs a connection of its own, for a moment.
+        helper = Session(self.target)
+        try:
+            other = await helper.connect()
+            await _execute(other, f"SET statement_timeout = {NUDGE_TIMEOUT // timedelta(milliseconds=1)}")
+            await _fetch(other, "feed/create_slot.sql", f"{self._slot}_nudge")
+        except DatabaseError as error:  # no slot is free, or somebody writes for long: it was worth a try
+            log.info("feed_not_nudged", database=self.target.name, message=str(error))
+        finally:
+            await helper.close()
+
+    def _relation(self, oid: int) -> Relation:
+        if oid not in self._relations:
+            raise Undecodable(f"a change of a table that was not described before: {oid}")
+        return self._relations[oid]
 
 
 async def _execute(connection: Connection, statements: str) -> None:
