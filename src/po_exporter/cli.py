@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -23,12 +23,17 @@ from click.core import ParameterSource
 from po_exporter import __version__, config, log
 from po_exporter.app import App, load, watched
 from po_exporter.config import Config
+from po_exporter.database.session import Target
 from po_exporter.doctor import Level, examine
+from po_exporter.dsn import Dsn
 from po_exporter.errors import ConfigError, PoExporterError, UsageError
 from po_exporter.expose.api import status_json
+from po_exporter.install.installer import install, uninstall
+from po_exporter.install.script import printed
 from po_exporter.model import Status, Verdict
 from po_exporter.repair.trail import read_trail
-from po_exporter.show import progress, show_doctor, show_status, show_trail, trail_json
+from po_exporter.secret import Secret
+from po_exporter.show import progress, show_doctor, show_install, show_status, show_trail, trail_json
 from po_exporter.watch.monitor import Monitor, Watched
 
 T = TypeVar("T")
@@ -125,13 +130,17 @@ def run(config_file: Path | None, listen: str | None) -> None:
 
 
 @cli.command()
+@config_option
 @click.option("--listen", metavar="HOST:PORT", default="127.0.0.1:9843", show_default=True)
 @click.option("--rate", type=Positive(max=1000), default=20.0, show_default=True,
               help="Order lives a second.")  # fmt: skip
 @click.option("--duration", type=Positive(), help="Seconds; without it, until Ctrl-C.")
 @click.option("--no-faults", is_flag=True, help="Break nothing.")
-def demo(listen: str, rate: float, duration: float | None, *, no_faults: bool) -> int:
-    """An embedded Postgres, a simulated trading API that breaks and heals links, and the sidecar on top."""
+def demo(config_file: Path | None, listen: str, rate: float, duration: float | None, *, no_faults: bool) -> int:  # noqa: ARG001  # taken everywhere
+    """An embedded Postgres, a simulated trading API that breaks and heals links, and the sidecar on top.
+
+    It brings a configuration of its own; another one has no effect.
+    """
     from po_exporter.demo import run_demo  # noqa: PLC0415  # the demo is an extra, and nobody else pays for it
 
     return asyncio.run(run_demo(listen, rate, duration, not no_faults))
@@ -210,10 +219,7 @@ def doctor(config_file: Path | None, database: str | None, output: str) -> int:
 def trail(config_file: Path | None, database: str | None, output: str, position_id: str) -> int:
     """Show a position, its orders in fill order, and whether they agree."""
     settings = load(config_file, os.environ)
-    names = _chosen(settings, database)
-    if len(names) > 1:
-        raise UsageError(f"there are several databases; name one with --database: {', '.join(names)}.")
-    wanted = watched(settings, names[0])
+    wanted = watched(settings, _only(settings, database))
     tolerance = settings.checks["quantity_mismatch"].tolerance or Decimal(0)
     reading = read_trail(wanted.target, wanted.terms.limits, wanted.mapping, position_id, tolerance)
     found = asyncio.run(_interruptible(reading))
@@ -222,6 +228,40 @@ def trail(config_file: Path | None, database: str | None, output: str, position_
     else:
         show_trail(found)
     return OK if found.agrees else FINDINGS
+
+
+@cli.command("install")
+@config_option
+@database_option
+@format_option
+@click.option("--dsn", envvar="PO_EXPORTER_INSTALL_DSN",
+              help="Whose rights to use: an owner of both tables. Default: the reader's.")  # fmt: skip
+@click.option("--print", "printing", is_flag=True, help="Change nothing; print the SQL for a DBA.")
+@click.option("--uninstall", "removing", is_flag=True, help="Take back what install made.")
+def install_command(  # noqa: PLR0913  # click hands every option over
+    config_file: Path | None, database: str | None, output: str, dsn: str | None, *, printing: bool, removing: bool
+) -> int:
+    """Make what the incremental mode's change feed needs in a database, or print the SQL of it."""
+    settings = load(config_file, os.environ)
+    chosen = settings.databases[_only(settings, database)]
+    target = Target(chosen.name, chosen.dsn, chosen.password)
+    if dsn:
+        try:
+            _ = Dsn.parse(dsn).database
+        except ValueError as error:
+            raise UsageError(f"--dsn: {error}") from None
+        target = Target(chosen.name, Secret(dsn))
+    if printing:
+        text = asyncio.run(_interruptible(printed(target, chosen.mapping, removing=removing)))
+        click.echo(json.dumps({"database": chosen.name, "sql": text}, indent=2) if output == "json" else text)
+        return OK
+    work = uninstall(target, chosen.mapping) if removing else install(target, chosen.mapping)
+    outcome = asyncio.run(_interruptible(work))
+    if output == "json":
+        click.echo(json.dumps({"database": chosen.name} | asdict(outcome), indent=2, ensure_ascii=False))
+    else:
+        show_install(chosen.name, outcome)
+    return FINDINGS if outcome.status == "refused" else OK
 
 
 @cli.group("config")
@@ -253,8 +293,9 @@ def config_show(config_file: Path | None, output: str) -> None:
 
 
 @config_group.command("example")
-def config_example() -> None:
-    """Print a commented configuration file."""
+@config_option
+def config_example(config_file: Path | None) -> None:  # noqa: ARG001  # taken everywhere
+    """Print a commented configuration file; it is the same whatever yours says."""
     click.echo(config.example(), nl=False)
 
 
@@ -264,6 +305,13 @@ def _chosen(settings: Config, database: str | None) -> list[str]:
     if database not in settings.databases:
         raise UsageError(f"there is no database {database!r}; the configuration has {', '.join(settings.databases)}.")
     return [database]
+
+
+def _only(settings: Config, database: str | None) -> str:
+    names = _chosen(settings, database)
+    if len(names) > 1:
+        raise UsageError(f"there are several databases; name one with --database: {', '.join(names)}.")
+    return names[0]
 
 
 async def _check_all(wanted: list[Watched]) -> list[Status]:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from po_exporter.doctor import Level, Remark
+from po_exporter.install.installer import Outcome
 from po_exporter.model import CheckResult, Finding, Status, Verdict
 from po_exporter.repair.trail import Trail
 
@@ -82,6 +83,21 @@ def show_doctor(remarks: Mapping[str, Sequence[Remark]], warnings: Sequence[str]
                 said.append(f"\n-> {remark.action}", style="italic")
             table.add_row(Text(remark.level, style=COLOURS[remark.level]), Text(remark.subject), said)
         console.print(table)
+
+
+def show_install(database: str, outcome: Outcome) -> None:
+    """What install has changed, or why it has not, and what the feed lacks beyond it."""
+    console = _console()
+    colour = COLOURS[Level.PROBLEM] if outcome.status == "refused" else COLOURS[Level.OK]
+    unchanged = ", nothing was changed" if outcome.status == "refused" else ", all was as wanted already"
+    said = unchanged if not outcome.changes else ""
+    console.print(Text.assemble((outcome.status, colour), f"  {database}{said}"))
+    for line in (*outcome.changes, *outcome.refusals):
+        console.print(Text(f"- {line}"), soft_wrap=True)
+    for lack in outcome.advice:
+        console.print(
+            Text.assemble(("advice", COLOURS[Level.ADVICE]), f"  the feed still lacks: {lack}"), soft_wrap=True
+        )
 
 
 def show_trail(trail: Trail) -> None:

@@ -17,7 +17,7 @@ from po_exporter.errors import Fault
 from po_exporter.mapping import Column
 
 DSN, DSN_FILE = f"{PREFIX}DSN", f"{PREFIX}DSN_FILE"
-_OTHERS = {DSN, DSN_FILE, f"{PREFIX}CONFIG", f"{PREFIX}PG_BIN"}
+_OTHERS = {DSN, DSN_FILE, f"{PREFIX}CONFIG", f"{PREFIX}INSTALL_DSN", f"{PREFIX}PG_BIN"}
 # Kubernetes tells every pod about every service of its namespace, such as one that is called po-exporter.
 _KUBERNETES = re.compile(
     r"PO_EXPORTER(_[A-Z0-9]+)*_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9]+)*|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
