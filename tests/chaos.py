@@ -116,6 +116,8 @@ class Writer:
                 f"UPDATE orders SET id = {ORDER.format(dice.randrange(ORDERS))} WHERE id = {order}"
                 f" AND NOT EXISTS (SELECT FROM orders WHERE id = {ORDER.format(dice.randrange(ORDERS))})",
                 f"UPDATE orders SET limit_price = 1 WHERE position_id = {position}",
+                f"UPDATE orders SET exchange_order_id = {dice.choice(['NULL', repr(str(dice.randrange(20)))])},"
+                f" exchange = {dice.choice(['NULL', repr('kraken'), repr('coinbase')])} WHERE id = {order}",
                 f"DELETE FROM orders WHERE id = {order}",
                 f"INSERT INTO positions (id, trading_pair, side, quantity, opened_at, closed_at, is_active) VALUES"
                 f" ({position}, {pair}, 'LONG', {quantity}, {created}, {dice.choice(['NULL', moment])}, {active})"
@@ -160,6 +162,7 @@ class Chaos:
     async def run(self, polls: int, *, rare: bool = True) -> Following:
         """So many polls that the feed answered; the follower, closed, with what was wrong."""
         feed_dsn = await prepare(self.database)
+        await self.database.execute("CREATE INDEX ON orders (exchange_order_id)")
         following = Following(self.database.reader_dsn, feed_dsn, GAL_FRIDAY, RULES, kind=self.kind)
         # A commit that waits for a standby that never comes is in the stream before any snapshot sees it.
         self.database.server.psql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'; SELECT pg_reload_conf()")

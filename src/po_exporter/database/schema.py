@@ -152,6 +152,7 @@ class Presenter:
             found = [key.lower() for key in found]
         elif kind == "character":  # the text of one leaves the padding out
             found = [key.rstrip(" ") for key in found]
+            kind = "bpchar"  # its other name: ``character`` without a length is one letter
         return found, f"text[]::{kind}[]"
 
     def column_type(self, role: str, name: str) -> str | None:

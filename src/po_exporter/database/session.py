@@ -101,6 +101,12 @@ class Snapshot:
         """Set the statement timeout for what comes next."""
         await _execute(self.connection, f"SET LOCAL statement_timeout = {_milliseconds(longest)}")
 
+    async def workers(self, *, allowed: bool) -> None:
+        """Whether parallel workers may help from here on. Starting them takes longer than what few rows take."""
+        await _execute(
+            self.connection, f"SET LOCAL max_parallel_workers_per_gather {'TO DEFAULT' if allowed else '= 0'}"
+        )
+
     @property
     def remaining(self) -> timedelta:
         """What is left of the poll's time."""

@@ -27,7 +27,7 @@ OPTIONAL = "?"
 KEPT_FLAT = "@kept_flat"
 """Behind a needed column: it is needed only where closed positions keep their size and their orders net to zero."""
 
-KEYS = "help issue_type entity priority scope settles incremental tolerance needs uses off_when runbook".split()
+KEYS = "help issue_type entity priority scope settles incremental group tolerance needs uses off_when runbook".split()
 _HEADER = re.compile(r"--\s*([a-z_]+):\s*(.*)")
 _NO_CODE = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _MARKS = re.compile(rf"({re.escape(OPTIONAL)}|{re.escape(KEPT_FLAT)})$")
@@ -51,7 +51,8 @@ class CheckFile:
     is needed where it is. What is only used is shown; where it cannot be read, it is NULL. ``off_when`` is a (setting
     of the positions mapping, value) under which the check has no meaning. ``tolerance`` is the default of the check's
     own setting of that name. ``incremental`` says that what the check says of a row changes only with that row, with
-    the position that its link names (or an order that names it), and as filled orders without a link grow old.
+    the position that its link names (or an order that names it), and as filled orders without a link grow old; or,
+    where there is a ``group``, with another order that has the same value in that canonical column.
     """
 
     name: str
@@ -65,6 +66,7 @@ class CheckFile:
     uses: frozenset[str] = frozenset()
     settles: bool = False
     incremental: bool = False
+    group: str | None = None
     tolerance: Decimal | None = None
     off_when: tuple[str, str] | None = None
     runbook: str | None = None
@@ -168,6 +170,8 @@ def parse_check(name: str, text: str, path: str) -> CheckFile:
         raise fault(
             lines["incremental"], f"a check that reads {clock.group()} changes with the clock; it is not incremental"
         )
+    if "group" in header and (header["group"] not in CANONICAL or not header["group"].startswith("orders.")):
+        raise fault(lines["group"], f"group is a canonical column of orders, not {header['group']!r}")
     rate = name == LINK_RATE
     window = {f"{entity}s.in_window"} if header.get("scope") == "window" else set()
     return CheckFile(
@@ -182,6 +186,7 @@ def parse_check(name: str, text: str, path: str) -> CheckFile:
         uses=uses,
         settles=flag("settles"),
         incremental=flag("incremental"),
+        group=header.get("group"),
         tolerance=tolerance,
         off_when=(off_when[0], off_when[1]) if len(off_when) == 2 else None,
         runbook=header.get("runbook"),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from po_exporter.mapping import SchemaMapping
+from po_exporter.mapping import Column, SchemaMapping
 from po_exporter.sql import CheckFile
 from po_exporter.watch.pgoutput import UNCHANGED, Change, Relation, Row, Truncate, Undecodable
 
@@ -30,7 +30,8 @@ class Changes:
     ``orders`` by id; ``positions`` by id, their own rows and those that changed orders are or were linked to;
     ``hosts`` those positions among them whose orders look different for it: they came, went, or changed in what a
     check on orders reads; ``minutes`` of ``created_at``, None for NULL, the infinities and years BC; ``hours`` of
-    ``created_at`` by position, likewise.
+    ``created_at`` by position, likewise; ``groups`` the values by which checks look at several orders together, with
+    their canonical column.
 
     For latency alone: when an order was linked (it had no link before), and when it was first filled.
     """
@@ -40,6 +41,7 @@ class Changes:
     hosts: set[str] = field(default_factory=set)
     minutes: set[str | None] = field(default_factory=set)
     hours: set[tuple[str, str | None]] = field(default_factory=set)
+    groups: set[tuple[str, str]] = field(default_factory=set)
     truncated: bool = False
     linked: dict[str, datetime] = field(default_factory=dict)
     filled: dict[str, datetime] = field(default_factory=dict)
@@ -51,12 +53,32 @@ class Changes:
         self.hosts |= other.hosts
         self.minutes |= other.minutes
         self.hours |= other.hours
+        self.groups |= other.groups
         self.truncated |= other.truncated
         self.linked |= other.linked
         self.filled |= {key: when for key, when in other.filled.items() if key not in self.filled}
 
     def __len__(self) -> int:
-        return len(self.orders) + len(self.positions) + len(self.minutes)
+        return len(self.orders) + len(self.positions) + len(self.minutes) + len(self.groups)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A check that looks at all orders with one value in ``column``, which is called ``name`` with us. What else it
+    reads of them: ``reads``."""
+
+    name: str
+    column: str
+    reads: frozenset[str]
+
+    @classmethod
+    def of(cls, check: CheckFile, columns: Mapping[str, Column]) -> Group | None:
+        """None where the check has no group, or where its columns are expressions."""
+        needed = {name.split(".")[1].rstrip("?") for name in check.needs if name.startswith("orders.")} & columns.keys()
+        if check.group is None or any(columns[name].is_sql for name in needed):
+            return None
+        key = check.group.removeprefix("orders.")
+        return cls(key, columns[key].text, frozenset(columns[name].text for name in needed)) if key in needed else None
 
 
 @dataclass(frozen=True)
@@ -73,6 +95,7 @@ class Columns:
     created_at: str
     position_id: str
     reads: frozenset[str]
+    groups: tuple[Group, ...]
     is_filled: Callable[[Values], bool]
 
     @classmethod
@@ -95,6 +118,7 @@ class Columns:
             sides["created_at"].text,
             columns["id"].text,
             frozenset(columns[name].text for name in wanted & columns.keys()) if plain else frozenset(),
+            tuple(group for check in checks if (group := Group.of(check, sides))),
             _filled(mapping),
         )
 
@@ -107,16 +131,19 @@ class Columns:
         rows = [row for row in (old, new) if row is not None]
         try:
             if relation.oid == self.orders:
-                into.orders |= {key for row in rows if (key := row[self.order_id])}
-                into.positions |= {key for row in rows if (key := row[self.link])}
+                into.orders |= {key for row in rows if (key := row[self.order_id]) is not None}
+                into.positions |= {key for row in rows if (key := row[self.link]) is not None}
                 for row in rows:
                     minute = minute_of(row[self.created_at])
                     into.minutes.add(minute)
-                    if link := row[self.link]:
+                    if (link := row[self.link]) is not None:
                         into.hours.add((link, minute[:-3] if minute else None))
+                for group in self.groups:
+                    if old is None or new is None or any(old[column] != new[column] for column in group.reads):
+                        into.groups |= {(group.name, key) for row in rows if (key := row[group.column])}
                 self._time(into, old, new, committed)
             elif relation.oid == self.positions:
-                keys = {key for row in rows if (key := row[self.position_id])}
+                keys = {key for row in rows if (key := row[self.position_id]) is not None}
                 into.positions |= keys
                 if old is None or new is None or not self.reads or any(old[c] != new[c] for c in self.reads):
                     into.hosts |= keys
@@ -141,6 +168,8 @@ def _values(relation: Relation, row: Row | None, old: Values | None = None) -> V
     """A row by column; what the stream left out as unchanged is in the old row."""
     if row is None:
         return None
+    if len(row) != len(relation.columns):
+        raise Undecodable(f"a row of {relation.name} with {len(row)} columns instead of {len(relation.columns)}")
     pairs = zip(relation.columns, row, strict=True)
     return {name: (old or {}).get(name) if value is UNCHANGED else value for name, value in pairs}  # type: ignore[misc]  # UNCHANGED is the only one
 

@@ -37,7 +37,7 @@ LEAST_IDLE = timedelta(seconds=60)
 """The server ends a feed that has not been read for this long, or three intervals: a frozen process keeps no WAL."""
 WEIGH_EVERY = 10.0
 """Seconds between two looks at how much each reading decodes again."""
-NUDGE_FROM, NUDGE_EVERY, NUDGE_TIMEOUT = 32 * 2**20, 60.0, timedelta(seconds=1)
+NUDGE_FROM, NUDGE_EVERY, NUDGE_TIMEOUT = 8 * 2**20, 60.0, timedelta(seconds=1)
 """Bytes that a reading decodes again beyond which the server is asked to help, so many seconds apart."""
 ROWS_A_FETCH = 1000
 MOST_KEYS = 200_000
@@ -97,6 +97,7 @@ class Feed:
     _slot: str = field(init=False)
     _connection: Connection | None = None
     _columns: Columns | None = None
+    _looked_up: set[str] = field(default_factory=set)
     _weigh_at: float = 0.0
     _nudge_at: float = 0.0
     _relations: dict[int, Relation] = field(default_factory=dict)
@@ -154,6 +155,11 @@ class Feed:
         self.pending = waiting
         return seen
 
+    def covers(self, check: CheckFile) -> bool:
+        """Whether what the feed yields is enough for a check: its group, if it has one, is looked up by an index."""
+        column = check.group and self.mapping.orders.columns.get(check.group.removeprefix("orders."))
+        return not check.group or bool(column and column.text in self._looked_up)
+
     async def close(self) -> None:
         """End the connection, and the slot with it."""
         await self._session.close()
@@ -197,6 +203,9 @@ class Feed:
             raise FeedLost("; ".join(lacking))
         oids = {role: int(table["oid"]) for role, table in facts.tables.items()}
         self._columns = Columns.of(self.mapping, oids, self.checks)
+        types, indexed = facts.tables["orders"]["types"], facts.tables["orders"]["indexed"] or []
+        groups = {group.column for group in self._columns.groups}
+        self._looked_up = groups & {name for name in indexed if types[name] in ("text", "character varying")}
 
     async def _settle(self, connection: Connection) -> None:
         """A transaction that was being committed as the slot was made may be in neither the slot nor a snapshot."""

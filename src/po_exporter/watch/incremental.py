@@ -79,7 +79,7 @@ class Incremental:
         feed = self._ready()
         if feed is None:
             return {}
-        snapshot, wanted = asking.snapshot, [q for q in questions if q.file.incremental]
+        snapshot, wanted = asking.snapshot, [q for q in questions if q.file.incremental and feed.covers(q.file)]
         orders, positions = self.mapping.orders.table, self.mapping.positions.table
         names = (orders.schema, orders.name, positions.schema, positions.name)
         try:

@@ -117,7 +117,7 @@ class LinkTimer:
     def time(self, rows: Sequence[asyncpg.Record], changes: Changes) -> None:
         """Time the new links among these changes; ``rows`` are the filled orders among those that were touched."""
         filled = {row["id"]: read_time(row["filled_at"]) for row in rows if row["linked"]}
-        self._fills = {**changes.filled, **self._fills}
+        self._fills |= {key: when for key, when in changes.filled.items() if key not in self._fills}
         for key, linked_at in changes.linked.items():
             start = filled.get(key) if self.has_filled_at else self._fills.get(key)
             if key in filled and start is not None:

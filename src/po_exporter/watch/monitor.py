@@ -29,6 +29,8 @@ FIRST_BACKOFF = 1.0
 """Seconds to the next try after the first failure; doubled at each, up to the interval."""
 SHARE = 20
 """A check that looks at everything is asked again after this many times its own duration: 5 % of the time at most."""
+SHARE_BESIDE_FEED = 100
+"""In incremental mode, a check that cannot be followed is asked in full after this many times its own duration."""
 EARLY = 0.1
 """A check counts as due this part of the interval early, so that jitter makes it skip no poll."""
 OF_THE_SESSION = (NoRight.reason, Missing.reason)
@@ -300,7 +302,8 @@ class Monitor:
         own = self.watched.interval.total_seconds()
         if question.interval is not None:
             return question.interval.total_seconds()
-        return max(own, SHARE * (seconds or 0.0)) if question.file.scope == "all" else own
+        share = SHARE_BESIDE_FEED if self._poller.follows else SHARE if question.file.scope == "all" else 0
+        return max(own, share * (seconds or 0.0))
 
     def _shown_interval(self, question: Question) -> float:
         result = self._results.get(question.name)

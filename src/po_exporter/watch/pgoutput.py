@@ -124,13 +124,25 @@ class _Reader:
         return part.decode()
 
     def row(self) -> Row:
-        return tuple(self._value() for _ in range(self.integer(2)))
+        data, size = self._data, len(self._data)  # the inmost loop of a large transaction: no calls
+        count, at = self.integer(2), self._at
+        values: list[str | Unchanged | None] = []
+        for _ in range(count):
+            kind, start = data[at], at + 5
+            if kind == _TEXT:
+                at = start + int.from_bytes(data[at + 1 : start], "big")
+                if start > size or at > size:
+                    raise IndexError
+                values.append(data[start:at].decode())
+            else:
+                values.append(_ABSENT[kind])
+                at += 1
+        self._at = at
+        return tuple(values)
 
-    def _value(self) -> str | Unchanged | None:
-        kind = self.take(1)
-        if kind == b"t":
-            return self.take(self.integer(4)).decode()
-        return {b"n": None, b"u": UNCHANGED}[kind]
+
+_TEXT = ord("t")
+_ABSENT: dict[int, Unchanged | None] = {ord("n"): None, ord("u"): UNCHANGED}
 
 
 def _begin(reader: _Reader) -> Begin:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,11 @@ from po_exporter.mapping import SchemaMapping, TableName
 PUBLICATION = "po_exporter"
 KEYS = (("orders", "id"), ("orders", "position_id"), ("orders", "created_at"), ("positions", "id"))
 """The columns that the feed reads keys from, and by which what they name is looked up."""
+MORE_THAN_ITS_ROW = re.compile(
+    r"\b(select|now|age|current_(date|time|timestamp)|localtime(stamp)?|(clock|statement|transaction)_timestamp)\b",
+    re.IGNORECASE,
+)
+"""What an expression over other tables or the clock cannot do without: its value changes with no change of its row."""
 TIMESTAMPS = ("timestamp without time zone", "timestamp with time zone")
 
 
@@ -74,6 +80,10 @@ def _table(found: Mapping[str, Any], table: TableName) -> Iterator[Lack]:
 
 
 def _columns(facts: Facts, mapping: SchemaMapping) -> Iterator[Lack]:
+    for role, each in (("orders", mapping.orders), ("positions", mapping.positions)):
+        for name, column in each.columns.items():
+            if column.is_sql and MORE_THAN_ITS_ROW.search(column.text):
+                yield Lack(f"{role}.{name} is mapped to an expression that looks at more than its own row")
     for role, name in KEYS:
         side = mapping.orders if role == "orders" else mapping.positions
         column, found = side.columns[name], facts.tables.get(role)

@@ -10,18 +10,19 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 import asyncpg
 import structlog
 
-from po_exporter.database.schema import INTEGERS
+from po_exporter.database.schema import FLOATS, INTEGERS
 from po_exporter.sql import LINK_RATE
 from po_exporter.watch.answer import Answer, Question, Terms, read_time
 from po_exporter.watch.asking import OF_THE_WINDOW, Asking
 from po_exporter.watch.audit import Audit, Touched
 from po_exporter.watch.changes import Changes
 from po_exporter.watch.hot import HotPositions
-from po_exporter.watch.links import LinkTimer
+from po_exporter.watch.links import LONG_AGO, LinkTimer
 from po_exporter.watch.state import FINDING_BYTES, TIMED, Difference, Minute, Open, State, after, compare
 
 log = structlog.get_logger()
@@ -62,6 +63,7 @@ class Recompute:
     audit: Audit
     state: State | None = None
     hot: HotPositions = field(default_factory=HotPositions)
+    _as_of: datetime = LONG_AGO
 
     async def answer(self, asking: Asking, questions: Sequence[Question], changes: Changes) -> dict[str, Answer]:
         """What these checks answer in this snapshot, which sees the changes.
@@ -77,6 +79,7 @@ class Recompute:
             state is None
             or not names <= state.followed | state.overflowing
             or changes.truncated
+            or asking.snapshot.as_of < self._as_of  # what time has changed, it has changed back
             or self._too_many(asking, len(changes))
         ):
             state = await self._baseline(asking, questions, changes if state else None)
@@ -88,7 +91,7 @@ class Recompute:
                 await self._recompute(asking, state, questions, touched, changes)
             if self.audit.wants_all:
                 state = await self._audit_all(asking, state, questions)
-        self.state = state
+        self.state, self._as_of = state, asking.snapshot.as_of
         for name in state.confine():
             self._say_overflowing(name)
         seconds = time.monotonic() - started
@@ -109,11 +112,12 @@ class Recompute:
         ``changes`` is what the feed has timed meanwhile; None where it was not there yet.
         """
         started = time.monotonic()
+        await asking.snapshot.workers(allowed=True)
         window = self.terms.window or timedelta()
         state = State(window, self.budget)
         most = max(1, self.budget // FINDING_BYTES // max(1, len(questions)))
         findings = [question for question in questions if question.name != LINK_RATE]
-        answers = await asking.ask(findings, evidence=most)
+        answers = await asking.ask(findings, evidence=most) if findings else {}
         for name, answer in answers.items():
             if answer.count > most:
                 state.overflowing.add(name)
@@ -158,16 +162,35 @@ class Recompute:
                 return None
             touched.orders |= {row["id"] for row in rows}
             touched.minutes |= {row["minute"] for row in rows}
+        for column in {name for name, _ in changes.groups}:
+            keys = [key for name, key in changes.groups if name == column]
+            more = {"keys": (keys, "text[]"), "most": (FEW + len(keys), "bigint")}
+            rows = await asking.query(
+                "incremental/grouped.sql", ["orders.id", f"orders.{column}"], more,
+                f"SELECT * FROM orders WHERE {column} = ANY(:keys)",
+            )  # fmt: skip
+            if len(rows) == FEW + len(keys):
+                self._give_up(state, column)
+            touched.orders |= {row["id"] for row in rows}
         if self._too_many(asking, len(touched)):
             return None
         self.audit.remember(touched)
         self.audit.sample(state, self.questions, touched)
         return touched
 
+    def _give_up(self, state: State, column: str) -> None:
+        """Too many orders share a value there: what looks at them together is asked by scanning."""
+        for question in self.questions:
+            if question.file.group == f"orders.{column}":
+                state.findings.pop(question.name, None)
+                state.overflowing.add(question.name)
+                self._say_overflowing(question.name)
+
     async def _recompute(
         self, asking: Asking, state: State, questions: Sequence[Question], touched: Touched, changes: Changes
     ) -> None:
         """Ask the same checks of what was touched alone, and replace what was known of it."""
+        await asking.snapshot.workers(allowed=False)
         presenter = asking.presenter
         ids = {
             "orders": presenter.ids("orders", touched.orders),
@@ -273,7 +296,9 @@ def _minutes(rows: Iterable[asyncpg.Record]) -> dict[str | None, Minute]:
     return {row["minute"]: Minute(read_time(row["begins"]), row["eligible"], row["links"]) for row in rows}
 
 
-def _order(asking: Asking, question: Question) -> Callable[[str], int | str]:
+def _order(asking: Asking, question: Question) -> Callable[[str], int | Decimal | float | str]:
     """How ids of a check's entity are put in order, as the database does it."""
     kind = asking.presenter.id_type(f"{question.file.entity}s")
-    return int if kind in INTEGERS else str
+    if kind == "numeric":
+        return Decimal
+    return int if kind in INTEGERS else float if kind in FLOATS else str

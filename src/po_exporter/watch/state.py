@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from heapq import nsmallest
+from sys import getsizeof
 from typing import NamedTuple
 
 from po_exporter.model import LinkRate
@@ -14,8 +15,8 @@ from po_exporter.sql import LINK_RATE, CheckFile
 from po_exporter.watch.answer import EPOCH, Answer, Evidence
 from po_exporter.watch.memory import identity
 
-FINDING_BYTES = 700
-"""What a finding takes beside the text of its details, or an open order: measured with CPython 3.11, rounded up."""
+FINDING_BYTES = 600
+"""What a finding takes beside its texts, or an open order: measured with CPython 3.11, rounded up."""
 MINUTE = timedelta(minutes=1)
 TIMED = frozenset({LINK_RATE, "unlinked_filled_order", "aged_unlinked_order"})
 """The checks whose answers change as filled orders without a link grow old."""
@@ -77,7 +78,8 @@ class State:
     @property
     def size(self) -> int:
         """Bytes that it takes, by estimate."""
-        held = sum(len(each.evidence.details) for known in self.findings.values() for each in known.values())
+        shown = (each.evidence for known in self.findings.values() for each in known.values())
+        held = sum(getsizeof(evidence.id) + getsizeof(evidence.details) for evidence in shown)
         count = sum(len(known) for known in self.findings.values()) + len(self.open) + len(self.minutes)
         return held + FINDING_BYTES * count
 

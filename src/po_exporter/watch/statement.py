@@ -2,7 +2,8 @@
 
 Every branch returns the same row: the check's name, its exact count, the oldest ``since``, the hashed ids (up to the
 identity budget) and the first findings as JSON: id, ``since``, details, and for a check over the window when its row
-came into it. Details are asked for the shown findings alone, where that is cheap.
+came into it. Details are asked for the shown findings alone, where that is cheap. Of what was touched, all findings are
+shown, and nothing else is returned.
 """
 
 from __future__ import annotations
@@ -102,7 +103,10 @@ def compose(
             kept = f"id, {_KNOWN_TIME}, details" if whole else f"id, {_KNOWN_TIME}"
             ctes.append(f"check_{check.name} AS MATERIALIZED (SELECT {kept} FROM ({body}) AS answer)")
             shown = f"SELECT * FROM check_{check.name}" if whole else body
-            branches.append(binder.bind(_branch(check, shown, presenter.id_order(f"{check.entity}s")), parameters))
+            order = presenter.id_order(f"{check.entity}s")
+            branches.append(
+                _touched_branch(check) if touched else binder.bind(_branch(check, shown, order), parameters)
+            )
     header = "AS result (name, count, oldest, identities, evidence)"
     return "WITH " + ",\n".join(ctes) + "\nSELECT * FROM (\n" + "\nUNION ALL\n".join(
         branches
@@ -150,20 +154,30 @@ def _scoped(check: CheckFile, query: str) -> str:
 
 
 def _branch(check: CheckFile, shown: str, order: str) -> str:
-    name, role = check.name, f"{check.entity}s"
+    name = check.name
+    return f"""SELECT '{name}', (SELECT count(*) FROM check_{name}),
+  (SELECT extract(epoch FROM min(since))::text FROM check_{name}),
+  (SELECT string_agg(decode(md5(id::text), 'hex'), '') FROM check_{name} HAVING count(*) <= :identity_budget),
+  (SELECT json_agg({_finding(check)} ORDER BY since NULLS LAST, id{order})::text
+   FROM (SELECT id, {_KNOWN_TIME}, details FROM ({shown}) AS answer
+         WHERE id = ANY (ARRAY(SELECT id FROM check_{name} ORDER BY since NULLS LAST, id{order} LIMIT :evidence))
+         ORDER BY since NULLS LAST, id{order} LIMIT :evidence) AS shown)"""
+
+
+def _touched_branch(check: CheckFile) -> str:
+    """All that is found of what was touched, in no order: no more is needed of it, and planning it costs less."""
+    return f"""SELECT '{check.name}', count(*), NULL::text, ''::bytea, json_agg({_finding(check)})::text
+  FROM check_{check.name} AS shown"""
+
+
+def _finding(check: CheckFile) -> str:
+    role = f"{check.entity}s"
     entered = (
         f"(SELECT extract(epoch FROM entity.{ENTERED[check.entity].split('.')[1]})::text"
         f" FROM {role} AS entity WHERE entity.id = shown.id)"
         if check.scope == "window"
         else "NULL"
     )
-    return f"""SELECT '{name}', (SELECT count(*) FROM check_{name}),
-  (SELECT extract(epoch FROM min(since))::text FROM check_{name}),
-  (SELECT string_agg(decode(md5(id::text), 'hex'), '') FROM check_{name} HAVING count(*) <= :identity_budget),
-  (SELECT json_agg(json_build_array(id::text, extract(epoch FROM since)::text,
+    return f"""json_build_array(id::text, extract(epoch FROM since)::text,
             CASE WHEN octet_length(details::text) > {LONGEST_DETAILS}
-                 THEN '{OMITTED}' ELSE details::jsonb::text END, {entered})
-          ORDER BY since NULLS LAST, id{order})::text
-   FROM (SELECT id, {_KNOWN_TIME}, details FROM ({shown}) AS answer
-         WHERE id = ANY (ARRAY(SELECT id FROM check_{name} ORDER BY since NULLS LAST, id{order} LIMIT :evidence))
-         ORDER BY since NULLS LAST, id{order} LIMIT :evidence) AS shown)"""
+                 THEN '{OMITTED}' ELSE details::jsonb::text END, {entered})"""

@@ -2,6 +2,8 @@
 -- entity: order
 -- priority: high
 -- scope: window
+-- incremental: true
+-- group: orders.exchange_order_id
 -- needs: orders.id orders.exchange_order_id orders.created_at
 --        orders.exchange?
 -- uses: orders.trading_pair orders.status

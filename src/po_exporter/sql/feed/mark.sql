@@ -12,6 +12,10 @@ WITH found AS (
     UNION ALL
     SELECT concat_ws(' ', 'table', oid, relfilenode, xmin, relreplident) FROM found
     UNION ALL
+    -- Two columns that change names, and rights on a column that come and go, touch nothing but their own rows.
+    SELECT concat_ws(' ', 'columns', attrelid, string_agg(concat_ws(' ', attnum, xmin), ',' ORDER BY attnum))
+    FROM pg_attribute WHERE attrelid IN (SELECT oid FROM found) AND attnum > 0 GROUP BY attrelid
+    UNION ALL
     SELECT concat_ws(' ', 'publication', oid, xmin) FROM pg_publication WHERE pubname = $5::text
     UNION ALL
     SELECT concat_ws(' ', 'published', oid, xmin) FROM pg_publication_rel WHERE prrelid IN (SELECT oid FROM found)

@@ -1,7 +1,7 @@
 -- Whether the change feed can work here: everything that its preflight looks at, in one row. Read-only.
 -- $1, $2 and $3, $4: schema and name of the two tables; $5: the publication.
 WITH found AS (
-    SELECT wanted.role, c.oid, c.relkind, c.relreplident, c.relnamespace, c.relname
+    SELECT wanted.role, c.oid, c.relkind, c.relpersistence, c.relreplident
     FROM (VALUES ('orders', $1::text, $2::text), ('positions', $3::text, $4::text)) AS wanted (role, schema, name)
     JOIN pg_class c ON c.relname = wanted.name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
     JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -18,9 +18,9 @@ SELECT current_setting('wal_level') AS wal_level,
        (SELECT json_object_agg(c.role, json_build_object(
                    'oid', c.oid::bigint, 'kind', c.relkind, 'identity', c.relreplident,
                    'inherits', EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid OR i.inhrelid = c.oid),
-                   'published', (SELECT p.puballtables OR EXISTS (SELECT FROM pg_publication_tables t
-                                     WHERE t.pubname = p.pubname AND t.tablename = c.relname
-                                       AND t.schemaname = (SELECT nspname FROM pg_namespace WHERE oid = c.relnamespace))
+                   -- By name, or as one of all that are logged: what comes with its schema can go without a trace.
+                   'published', (SELECT p.puballtables AND c.relpersistence = 'p'
+                                     OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = c.oid)
                                  FROM pg_publication p WHERE p.pubname = $5::text),
                    'narrowed', (SELECT json_object_agg(p.pubname, true) FROM pg_publication p, pg_publication_rel r
                                 WHERE r.prpubid = p.oid AND r.prrelid = c.oid
