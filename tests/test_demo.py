@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import asyncpg
 import psutil
@@ -334,6 +335,10 @@ async def test_the_first_act_is_seen_and_ctrl_c_ends_it():
         assert len(named) == 3
         assert named <= findings
         await until(lambda: running.said("CRITICAL.*verdict  OK"), 40, "the fault to be mended")
+        url = running.said(r"(http://\S+/metrics)")[1]
+        page = (await asyncio.to_thread(urlopen, url)).read().decode()
+        assert 'position_order_exporter_mode{database="demo",mode="incremental"} 1.0' in page
+        assert 'position_order_exporter_drift_total{database="demo"} 0.0' in page
         os.killpg(running.process.pid, signal.SIGINT)
         assert await asyncio.wait_for(running.process.wait(), 10) == 0, running.log.read_text()
         assert running.left() == []

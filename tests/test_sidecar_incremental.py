@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import asyncpg
 import pytest
 
 from feeding import prepare, slots
@@ -125,3 +126,15 @@ async def test_doctor_goes_through_what_the_feed_needs(database, cli, config):
     ):
         assert any(lack in problem for problem in problems), (lack, problems)
     assert len(problems) == 4
+
+
+async def test_doctor_tells_of_a_publication_that_stops_the_trading_api(database, cli, config):
+    if database.server.version < 15:
+        pytest.skip("PostgreSQL 14 has no column lists")
+    await database.execute("CREATE PUBLICATION somebody_else FOR TABLE orders (id, status)")
+    with pytest.raises(asyncpg.PostgresError, match="cannot update table"):
+        await database.execute("UPDATE orders SET status = 'FILLED'")
+    finished = await cli("doctor", "--format", "json", config=config)
+    problems = [each for each in finished.json["databases"][0]["remarks"] if each["level"] == "problem"]
+    assert finished.status == 1
+    assert ["somebody_else: every UPDATE of it fails" in each["message"] for each in problems] == [True]

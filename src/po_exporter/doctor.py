@@ -21,7 +21,7 @@ from po_exporter.errors import DatabaseError, DeadlinePassed
 from po_exporter.watch.answer import Question
 from po_exporter.watch.asking import Asking
 from po_exporter.watch.monitor import Watched
-from po_exporter.watch.readiness import PUBLICATION, Facts, lacks
+from po_exporter.watch.readiness import PUBLICATION, Facts, lacks, narrowed
 from po_exporter.watch.statement import compose_query
 
 FEED = "incremental feed"
@@ -158,6 +158,17 @@ async def _feed(watched: Watched, snapshot: Snapshot) -> AsyncIterator[Remark]:
     lacking = [
         Remark(level, FEED, each.message, each.action) for each in lacks(Facts.parse(dict(row)), watched.mapping)
     ]
+    for table, publications in narrowed(Facts.parse(dict(row)), watched.mapping):
+        # Not ours, and not the feed's matter: it stops the trading API.
+        lacking.append(
+            Remark(
+                Level.PROBLEM,
+                FEED,
+                f"{table} has REPLICA IDENTITY FULL and a column list in the publication {', '.join(publications)}: "
+                "every UPDATE of it fails",
+                "ALTER PUBLICATION ... SET TABLE without the list, or REPLICA IDENTITY DEFAULT and mode: scan",
+            )
+        )
     session = Session(watched.feed or watched.target)
     try:
         role = (await (await session.connect()).fetch(sql.read("feed/role.sql")))[0]
@@ -186,7 +197,7 @@ async def _feed(watched: Watched, snapshot: Snapshot) -> AsyncIterator[Remark]:
         await session.close()
     for remark in lacking:
         yield remark
-    if not any(remark.level is level and "max_slot" not in remark.message for remark in lacking):
+    if not any(remark.level in (level, Level.PROBLEM) and "max_slot" not in remark.message for remark in lacking):
         yield Remark(Level.OK, FEED, "finds what it needs: polls cost what changed")
 
 

@@ -240,7 +240,8 @@ class Feed:
                         case Truncate() as truncate:
                             changes.truncated |= columns.truncates(truncate)
                         case Commit():
-                            self.pending.append(Transaction(xid, changes))
+                            if len(changes) or changes.truncated:  # servers before 15 tell of empty ones, too
+                                self.pending.append(Transaction(xid, changes))
                             keys += len(changes)
                             changes = Changes()
                 if keys + len(changes) > MOST_KEYS:

@@ -69,6 +69,14 @@ def lacks(facts: Facts, mapping: SchemaMapping) -> Iterator[Lack]:
     yield from _publication(facts, mapping)
 
 
+def narrowed(facts: Facts, mapping: SchemaMapping) -> Iterator[tuple[TableName, list[str]]]:
+    """Tables with REPLICA IDENTITY FULL and a column list in some publication: every UPDATE of them fails."""
+    for role, found in facts.tables.items():
+        lists = [name for name, fails in (found["narrowed"] or {}).items() if fails]
+        if found["identity"] == "f" and lists:
+            yield (mapping.orders.table if role == "orders" else mapping.positions.table), lists
+
+
 def _table(found: Mapping[str, Any], table: TableName) -> Iterator[Lack]:
     if found["kind"] != "r" or found["inherits"]:
         yield Lack(f"{table} is no ordinary table of its own (a view, partitioned, or inherited from)")

@@ -22,7 +22,10 @@ SELECT current_setting('wal_level') AS wal_level,
                    'published', (SELECT p.puballtables AND c.relpersistence = 'p'
                                      OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = c.oid)
                                  FROM pg_publication p WHERE p.pubname = $5::text),
-                   'narrowed', (SELECT json_object_agg(p.pubname, true) FROM pg_publication p, pg_publication_rel r
+                   -- Beside identity FULL, a column list makes updates and deletes fail; a row filter does not.
+                   'narrowed', (SELECT json_object_agg(p.pubname, (to_jsonb(r) ->> 'prattrs') IS NOT NULL
+                                                                   AND (p.pubupdate OR p.pubdelete))
+                                FROM pg_publication p, pg_publication_rel r
                                 WHERE r.prpubid = p.oid AND r.prrelid = c.oid
                                   AND ((to_jsonb(r) ->> 'prattrs') IS NOT NULL OR (to_jsonb(r) ->> 'prqual') IS NOT NULL)),
                    'types', (SELECT json_object_agg(a.attname, format_type(a.atttypid, NULL)) FROM pg_attribute a
