@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from datetime import timedelta
 
 import asyncpg
 import pytest
 
+from asking import watched
 from feeding import prepare, slots
+from parts.waiting import until
+from po_exporter.database.session import Target
+from po_exporter.mapping import GAL_FRIDAY
+from po_exporter.secret import Secret
+from po_exporter.watch.monitor import Monitor
 from sidecar import FOUND, Sidecar, counted_connections, populate, settings
 
 pytestmark = pytest.mark.database
+GROUPED = {"duplicate_exchange_order"}
+"""What is followed only where there is an index for it."""
 A1 = "00000000-0000-0000-0000-0000000000a1"
 
 
@@ -138,3 +148,22 @@ async def test_doctor_tells_of_a_publication_that_stops_the_trading_api(database
     problems = [each for each in finished.json["databases"][0]["remarks"] if each["level"] == "problem"]
     assert finished.status == 1
     assert ["somebody_else: every UPDATE of it fails" in each["message"] for each in problems] == [True]
+
+
+async def test_the_first_baseline_asks_every_check_whenever_it_was_asked_last(database, config):
+    made = watched(database.reader_dsn, GAL_FRIDAY)
+    # As it is configured usually: what looks at everything is not due again when the feed begins.
+    questions = tuple(replace(each, interval=timedelta(hours=1)) for each in made.questions)
+    feed = Target("trading", Secret(config["databases"]["trading"]["feed_dsn"]))
+    monitor = Monitor(replace(made, questions=questions, mode="incremental", feed=feed))
+    monitor._follow()
+
+    async def follows() -> bool:
+        return (await monitor.poll()).mode == "incremental"
+
+    try:
+        await until(follows, what="the feed to stand")
+        assert monitor._poller.follows >= {each.name for each in questions if each.file.incremental} - GROUPED
+        assert all(check.ok for check in monitor.status.result.checks)
+    finally:
+        await monitor.close()

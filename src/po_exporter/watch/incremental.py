@@ -70,9 +70,13 @@ class Incremental:
 
     @property
     def follows(self) -> frozenset[str]:
-        """The checks that the next poll is expected to answer from the feed."""
+        """The checks that the next poll should ask, because the feed answers them or a baseline is due."""
         state = self._recompute.state
-        return frozenset(state.followed) if self.feed and state else frozenset()
+        if self.feed and state:
+            return frozenset(state.followed)
+        starting = self._starting
+        stands = self.feed or (starting and starting.done() and not starting.cancelled() and not starting.exception())
+        return frozenset(question.name for question in self.questions) if stands else frozenset()
 
     async def poll(self, asking: Asking, questions: Sequence[Question]) -> dict[str, Answer]:
         """The answers of those checks that can be followed. Raises DatabaseError for what ends the poll."""
