@@ -28,18 +28,21 @@ from rows import Rules
 PREPARE = """
 ALTER TABLE {orders} REPLICA IDENTITY FULL;
 ALTER TABLE {positions} REPLICA IDENTITY FULL;
-CREATE PUBLICATION po_exporter FOR TABLE {orders}, {positions};
 """
+PUBLISH = "CREATE PUBLICATION po_exporter FOR TABLE {orders}, {positions};"
 INDEXES = """
-CREATE INDEX ON {orders} ({order_id});
+CREATE UNIQUE INDEX ON {orders} ({order_id});
 CREATE INDEX ON {orders} ({link});
 CREATE INDEX ON {orders} ({created_at});
-CREATE INDEX ON {positions} ({position_id});
+CREATE UNIQUE INDEX ON {positions} ({position_id});
 """
 BUDGET = 64 * 2**20
+_open: list[Following] = []
 
 
-async def prepare(database: Database, mapping: SchemaMapping = GAL_FRIDAY, *, indexes: bool = False) -> str:
+async def prepare(
+    database: Database, mapping: SchemaMapping = GAL_FRIDAY, *, indexes: bool = False, publish: bool = True
+) -> str:
     """Make the database ready for the feed; the DSN of a role that may replicate and nothing else."""
     orders, positions = mapping.orders, mapping.positions
     names = {"orders": quote_table(orders.table), "positions": quote_table(positions.table)}
@@ -48,7 +51,7 @@ async def prepare(database: Database, mapping: SchemaMapping = GAL_FRIDAY, *, in
         "created_at": quote(orders.columns["created_at"].text),
         "position_id": quote(positions.columns["id"].text),
     }
-    await database.execute((PREPARE + (INDEXES if indexes else "")).format(**names))
+    await database.execute((PREPARE + (INDEXES if indexes else "") + (PUBLISH if publish else "")).format(**names))
     dsn = database.create_role()
     role = dsn.split("//")[1].split(":")[0]
     await database.execute(f'ALTER ROLE "{role}" REPLICATION')
@@ -116,6 +119,7 @@ class Following:
             budget=budget,
             watch=self.poller.watch,
         )
+        _open.append(self)
 
     async def poll(self) -> Outcome:
         """One poll. What it says wrong is in ``incremental.wrong``."""
@@ -140,6 +144,12 @@ class Following:
 
     async def close(self) -> None:
         await self.poller.close()
+
+
+async def close_all() -> None:
+    """Close whatever a test that failed has left open: a database with a slot in it cannot be dropped."""
+    while _open:
+        await _open.pop().close()
 
 
 @asynccontextmanager
@@ -177,7 +187,9 @@ class Stalled:
         self._commit: asyncio.Task[str] | None = None
 
     @classmethod
-    async def begin(cls, database: Database, statements: str = "SELECT pg_current_xact_id()") -> Stalled:
+    async def begin(
+        cls, database: Database, statements: str = "SELECT pg_logical_emit_message(true, 'test', '')"
+    ) -> Stalled:
         """Begin, and write something."""
         connection = await asyncpg.connect(database.dsn)
         await connection.execute("BEGIN")
@@ -200,6 +212,11 @@ class Stalled:
             await self._connection.close()
             return False
         return True
+
+    async def abort(self) -> None:
+        """End it without a commit."""
+        await self._connection.execute("ROLLBACK")
+        await self._connection.close()
 
     async def let_go(self) -> None:
         """From here on it is visible."""

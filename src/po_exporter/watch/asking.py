@@ -15,7 +15,7 @@ from po_exporter.database.session import Snapshot
 from po_exporter.sql import CheckFile
 from po_exporter.watch.answer import Answer, Question, Terms, read_answer, read_time
 from po_exporter.watch.links import MOST_PENDING
-from po_exporter.watch.statement import EVERYTHING, Parameters, compose, compose_query
+from po_exporter.watch.statement import EVERYTHING, Extent, Parameters, compose, compose_query
 
 NOTHING: Parameters = {}
 OF_THE_WINDOW = "SELECT * FROM orders WHERE in_window"
@@ -37,8 +37,9 @@ class Asking:
 
         ``touched`` has the ids to which the checks are confined; ``evidence`` how many findings are to be shown.
         """
-        more: Parameters = {} if evidence is None else {"evidence": (evidence, "bigint")}
-        query, arguments = self.statement(questions, touched=touched is not None, more={**(touched or {}), **more})
+        extent: Extent = "some" if evidence is None else "all" if touched is None else "touched"
+        shown: Parameters = {} if evidence is None else {"evidence": (evidence, "bigint")}
+        query, arguments = self.statement(questions, extent, {**(touched or {}), **shown})
         async with self.snapshot.savepoint():
             started = time.monotonic()
             rows = await self.snapshot.fetch(query, *arguments)
@@ -46,14 +47,15 @@ class Asking:
         return {row["name"]: read_answer(row, seconds) for row in rows}
 
     def statement(
-        self, questions: Sequence[Question], *, touched: bool = False, more: Parameters = NOTHING
+        self, questions: Sequence[Question], extent: Extent = "some", more: Parameters = NOTHING
     ) -> tuple[str, list[object]]:
         """The one statement that asks these checks, and its arguments."""
         own: dict[str, Parameters] = {
             q.name: {} if q.tolerance is None else {"tolerance": (q.tolerance, "numeric")} for q in questions
         }
         files = [question.file for question in questions]
-        return compose(self.presenter, files, {**self._parameters(), **more}, own, touched=touched)
+        parameters = {**self._parameters(), **more}
+        return compose(self.presenter, files, parameters, own, extent=extent)
 
     async def query(
         self, name: str, needed: Iterable[str], more: Parameters = NOTHING, scoped: str = EVERYTHING

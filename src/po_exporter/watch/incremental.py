@@ -115,7 +115,9 @@ class Incremental:
         """End the feed, and what is being set up."""
         if self._starting:
             self._starting.cancel()
-            await asyncio.gather(self._starting, return_exceptions=True)
+            (stands,) = await asyncio.gather(self._starting, return_exceptions=True)
+            if isinstance(stands, Feed):  # no poll has taken it yet
+                await stands.close()
             self._starting = None
         if self.feed:
             self._carried += self.feed.carried

@@ -104,6 +104,11 @@ def _columns(facts: Facts, mapping: SchemaMapping) -> Iterator[Lack]:
                 f"no index leads on {side.table}.{column.text}: each key would be looked up by reading the whole table",
                 f"CREATE INDEX CONCURRENTLY ON {quote_table(side.table)} ({quote(column.text)})",
             )
+        elif found and name == "id" and column.text not in (found["unique"] or []):
+            yield Lack(
+                f"nothing makes {side.table}.{column.text} unique: what is known is held by it",
+                f"CREATE UNIQUE INDEX CONCURRENTLY ON {quote_table(side.table)} ({quote(column.text)})",
+            )
         elif found and name == "created_at" and found["types"][column.text] not in TIMESTAMPS:
             yield Lack(f"{side.table}.{column.text} is no timestamp")
 

@@ -127,9 +127,6 @@ class Recompute:
         files = [question.file for question in questions if question.name in TIMED - {LINK_RATE}]
         unlinked, known = await asking.links(files, self.timer.watch.ids, everywhere=True) if files else ([], {})
         self.timer.watch.take(asking.snapshot.as_of, unlinked, known, timed=changes is None)
-        if changes and changes.linked:
-            ids = {"orders": asking.presenter.ids("orders", changes.linked), "most": (len(changes.linked), "bigint")}
-            self.timer.time(await asking.query("incremental/filled.sql", FILLED, ids, TOUCHED), changes)
         rows = await asking.query("incremental/filled.sql", FILLED, {"most": (most + 1, "bigint")}, OPEN)
         if len(rows) > most:
             for name in state.give_up_moments():
@@ -141,7 +138,14 @@ class Recompute:
             )
         for name in state.confine():
             self._say_overflowing(name)
+        linked: list[asyncpg.Record] = []
+        if changes and changes.linked:
+            ids = {"orders": asking.presenter.ids("orders", changes.linked), "most": (len(changes.linked), "bigint")}
+            linked = await asking.query("incremental/filled.sql", FILLED, ids, TOUCHED)
         self.hot = await HotPositions.find(asking)
+        # Only now, when nothing can fail any more: a link is timed once.
+        if changes:
+            self.timer.time(linked, changes)
         self.audit.took_all(time.monotonic() - started)
         return state
 

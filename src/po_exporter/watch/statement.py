@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from po_exporter.database.schema import Presenter
 from po_exporter.sql import LINK_RATE, CheckFile
@@ -41,6 +42,9 @@ ENTERED = {"order": "orders.created_at", "position": "positions.opened_at"}
 """The column by which a row is in the window or not."""
 
 
+Extent = Literal["some", "all", "touched"]
+"""How much is wanted: some of the findings, most of them, or all about the ids in ``:orders`` and ``:positions`` and
+nothing else (the link rate cannot be asked so)."""
 EVERYTHING = "SELECT * FROM orders"
 """What ``scoped_orders`` are in our own queries, unless they are told otherwise."""
 
@@ -74,13 +78,13 @@ def compose(
     parameters: Parameters,
     own: Mapping[str, Parameters],
     *,
-    touched: bool = False,
+    extent: Extent = "some",
 ) -> tuple[str, list[object]]:
     """The statement that asks all these checks, and its arguments.
 
-    ``parameters`` are shared, ``own`` holds each check's (its tolerance), by name. ``touched`` confines the checks to
-    the ids in ``:orders`` and ``:positions``; the link rate cannot be asked so.
+    ``parameters`` are shared, ``own`` holds each check's (its tolerance), by name.
     """
+    touched = extent == "touched"
     binder = Binder()
     readers = {check.name for check in checks if presenter.reads_ledger(check.needs)}
     needed = needed_by(checks) | {ENTERED[check.entity] for check in checks if check.scope == "window"}
@@ -97,13 +101,13 @@ def compose(
             ctes.append(f"{LINK_RATE} AS MATERIALIZED (SELECT * FROM ({body}) AS answer)")
             branches.append(f"SELECT '{LINK_RATE}', eligible, NULL::text, NULL::bytea, links::text FROM {LINK_RATE}")
         else:
+            order = presenter.id_order(f"{check.entity}s")
             # What reads the ledger would compute it again for the details; their number is that of positions at most.
-            # Of what was touched everything is shown.
-            whole = touched or check.name in readers
+            # Where everything is shown, looking the shown ones up again would cost the square of their number.
+            whole = extent != "some" or check.name in readers
             kept = f"id, {_KNOWN_TIME}, details" if whole else f"id, {_KNOWN_TIME}"
             ctes.append(f"check_{check.name} AS MATERIALIZED (SELECT {kept} FROM ({body}) AS answer)")
-            shown = f"SELECT * FROM check_{check.name}" if whole else body
-            order = presenter.id_order(f"{check.entity}s")
+            shown = f"SELECT * FROM check_{check.name}" if whole else _again(check.name, body, order)
             branches.append(
                 _touched_branch(check) if touched else binder.bind(_branch(check, shown, order), parameters)
             )
@@ -159,9 +163,13 @@ def _branch(check: CheckFile, shown: str, order: str) -> str:
   (SELECT extract(epoch FROM min(since))::text FROM check_{name}),
   (SELECT string_agg(decode(md5(id::text), 'hex'), '') FROM check_{name} HAVING count(*) <= :identity_budget),
   (SELECT json_agg({_finding(check)} ORDER BY since NULLS LAST, id{order})::text
-   FROM (SELECT id, {_KNOWN_TIME}, details FROM ({shown}) AS answer
-         WHERE id = ANY (ARRAY(SELECT id FROM check_{name} ORDER BY since NULLS LAST, id{order} LIMIT :evidence))
-         ORDER BY since NULLS LAST, id{order} LIMIT :evidence) AS shown)"""
+   FROM ({shown} ORDER BY since NULLS LAST, id{order} LIMIT :evidence) AS shown)"""
+
+
+def _again(name: str, body: str, order: str) -> str:
+    """The findings to be shown, asked once more, with their details."""
+    return f"""SELECT id, {_KNOWN_TIME}, details FROM ({body}) AS answer
+         WHERE id = ANY (ARRAY(SELECT id FROM check_{name} ORDER BY since NULLS LAST, id{order} LIMIT :evidence))"""
 
 
 def _touched_branch(check: CheckFile) -> str:

@@ -30,6 +30,10 @@ SELECT current_setting('wal_level') AS wal_level,
                                   AND ((to_jsonb(r) ->> 'prattrs') IS NOT NULL OR (to_jsonb(r) ->> 'prqual') IS NOT NULL)),
                    'types', (SELECT json_object_agg(a.attname, format_type(a.atttypid, NULL)) FROM pg_attribute a
                              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+                   'unique', (SELECT json_agg(a.attname) FROM pg_index i
+                              JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+                              WHERE i.indrelid = c.oid AND i.indisvalid AND i.indisunique AND i.indnkeyatts = 1
+                                AND i.indpred IS NULL),
                    'indexed', (SELECT json_agg(a.attname)
                                FROM pg_index i
                                JOIN pg_class x ON x.oid = i.indexrelid
