@@ -37,6 +37,15 @@ async def test_it_follows_what_changes(following, database):
     assert await slots(database) == []
 
 
+async def test_who_may_not_ask_for_help_keeps_the_feed(following, database, monkeypatch):
+    monkeypatch.setattr(feed, "WEIGH_EVERY", 0.0)
+    monkeypatch.setattr(feed, "NUDGE_FROM", 0)
+    await following.follow()
+    first = following.incremental.feed
+    assert (await following.poll()).mode == "incremental"
+    assert following.incremental.feed is first
+
+
 async def test_what_each_reading_decodes_again_is_cut_short(following, database, monkeypatch):
     monkeypatch.setattr(feed, "WEIGH_EVERY", 0.0)
     monkeypatch.setattr(feed, "NUDGE_EVERY", 0.0)

@@ -132,12 +132,12 @@ NO_LEDGER = """ledger AS (
 BROKEN_LINKS_COLUMNS = ("orders.position_id", "positions.id")
 
 
-def broken_links(columns: Iterable[str], *, pairs: bool, accounts: bool, only: str = "") -> str:
+def broken_links(columns: Iterable[str], *, pairs: bool, accounts: bool, source: str = "orders") -> str:
     """The CTE of ``broken_links``: orders whose link names no position or, where that is asked, one of another pair or
     account, with what there is of the position; found in one pass for all the checks that look at links.
 
-    ``only`` is a further condition. The CASE keeps PostgreSQL from expecting nearly every order to differ, for which it
-    would not let workers help.
+    ``source`` holds the orders to be looked at. The CASE keeps PostgreSQL from expecting nearly every order to differ,
+    for which it would not let workers help.
     """
     differs = "".join(
         f" OR o.{column} IS DISTINCT FROM p.{column}"
@@ -152,6 +152,6 @@ def broken_links(columns: Iterable[str], *, pairs: bool, accounts: bool, only: s
     ]
     return (
         f"broken_links AS MATERIALIZED (SELECT {', '.join(found)}"
-        " FROM orders o LEFT JOIN positions p ON p.id = o.position_id"
-        f" WHERE o.position_id IS NOT NULL{only} AND CASE WHEN p.id IS NULL{differs} THEN 1 ELSE 0 END = 1)"
+        f" FROM {source} o LEFT JOIN positions p ON p.id = o.position_id"
+        f" WHERE o.position_id IS NOT NULL AND CASE WHEN p.id IS NULL{differs} THEN 1 ELSE 0 END = 1)"
     )

@@ -94,7 +94,8 @@ class Presenter:
         """The CTEs of the canonical relations, with just the columns named (``orders.filled``, ``ledger.quantity``).
 
         ``readers_of_ledger`` is how often the statement reads the ledger; for one it need not be kept. ``touched``
-        confines the ledger to the positions in ``:cold`` and ``:hot``, and broken links to the orders in ``:orders``.
+        confines the ledger to the positions in ``:cold`` and ``:hot``, and broken links to ``touched_orders``, those in
+        ``:orders``; there are ``touched_positions``, too.
         """
         named = set(needed)
         names = self._effective(named)
@@ -110,6 +111,8 @@ class Presenter:
             if projected:  # a table that nothing needs may be missing
                 table = quote_table(self._side(role).table)
                 parts.append(f"{role} AS NOT MATERIALIZED (SELECT {projected} FROM {table})")
+            if touched and "id" in columns[role]:  # looked up once for all the checks
+                parts.append(f"touched_{role} AS MATERIALIZED (SELECT * FROM {role} WHERE id = ANY(:{role}))")
         if with_ledger:
             kept = "MATERIALIZED" if readers_of_ledger > 1 else "NOT MATERIALIZED"
             counted = TOUCHED_THAT_COUNT if touched else ALL_THAT_COUNT
@@ -119,8 +122,8 @@ class Presenter:
         if "broken_links" in names:
             pairs = "positions.trading_pair" in names
             accounts = "positions.account" in names and self.compares_accounts
-            only = " AND o.id = ANY(:orders)" if touched else ""
-            parts.append(broken_links(columns["orders"], pairs=pairs, accounts=accounts, only=only))
+            source = "touched_orders" if touched else "orders"
+            parts.append(broken_links(columns["orders"], pairs=pairs, accounts=accounts, source=source))
         return ",\n".join(parts)
 
     def reads_ledger(self, needed: Iterable[str]) -> bool:

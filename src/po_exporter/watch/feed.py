@@ -38,7 +38,8 @@ LEAST_IDLE = timedelta(seconds=60)
 WEIGH_EVERY = 10.0
 """Seconds between two looks at how much each reading decodes again."""
 NUDGE_FROM, NUDGE_EVERY, NUDGE_TIMEOUT = 8 * 2**20, 60.0, timedelta(seconds=1)
-"""Bytes that a reading decodes again beyond which the server is asked to help, so many seconds apart."""
+"""Bytes that a reading decodes again beyond which the server is asked to help; where that takes a connection of its
+own, so many seconds apart."""
 ROWS_A_FETCH = 1000
 MOST_KEYS = 200_000
 """Beyond this a full check costs less than what the keys take: the slot is dropped, and a baseline follows."""
@@ -252,10 +253,11 @@ class Feed:
         self.lag_bytes = await connection.fetchval(sql.read("feed/lag.sql"), self._slot) or 0
         if self.lag_bytes < NUDGE_FROM or time.monotonic() < self._nudge_at:
             return
-        self._nudge_at = time.monotonic() + NUDGE_EVERY
         if connection.get_server_version().major >= 16:
-            await connection.fetch(sql.read("feed/nudge.sql"))
+            if await connection.fetchval(sql.read("feed/may_nudge.sql")):
+                await connection.fetch(sql.read("feed/nudge.sql"))
             return
+        self._nudge_at = time.monotonic() + NUDGE_EVERY
         # Making a slot has the same effect on older servers. It needs a connection of its own, for a moment.
         helper = Session(self.target)
         try:

@@ -132,15 +132,8 @@ def needed_by(checks: Iterable[CheckFile]) -> set[str]:
 
 
 def _scopes(checks: Sequence[CheckFile], *, touched: bool) -> list[str]:
-    """What each scope looks at. What was touched is looked up once for all the checks."""
     wanted = sorted({(check.scope, f"{check.entity}s") for check in checks})
-    relations = sorted({relation for _, relation in wanted})
-    looked_up = [
-        f"touched_{relation} AS MATERIALIZED (SELECT * FROM {relation} WHERE id = ANY(:{relation}))"
-        for relation in relations
-        if touched
-    ]
-    return looked_up + [
+    return [
         f"{scope}_{relation} AS NOT MATERIALIZED"
         f" (SELECT * FROM {'touched_' if touched else ''}{relation}"
         f" WHERE {'in_window' if scope == 'window' else 'true'})"
