@@ -16,6 +16,7 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 
+from bench import incremental
 from bench.dataset import Dataset, build, is_usable
 from bench.ours import Ours, await_poll, first_poll, our_answers, poll_seconds, second_poll
 from bench.peers import Peer
@@ -31,13 +32,14 @@ ENDED = re.compile(r'^position_order_exporter_checks_total\{[^}]*check="link_rat
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be measured: ``repetitions`` polls of each, then ``polls`` of ours in a row."""
+    """What is to be measured: ``repetitions`` polls of each, then ``polls`` of ours in a row, then what changes."""
 
     dataset: Dataset
     peers: Sequence[Peer]
     repetitions: int
     polls: int
     files: Path
+    changes: incremental.Plan | None = None
 
 
 @dataclass
@@ -54,6 +56,7 @@ class Run:
     disagreements: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     products: tuple[str, ...] = ()
+    changes: incremental.Changes | None = None
 
     def median(self, who: str, what: Callable[[Poll], float]) -> float:
         """The median over the repetitions of one contender."""
@@ -65,9 +68,9 @@ class Run:
         ranked = sorted(self.scrapes)
         return ranked[math.ceil(0.99 * len(ranked)) - 1]
 
-    def compare(self, who: str, answers: dict[str, int]) -> None:
-        """Take down where the answers are not the truth."""
-        for name, expected in self.truth.items():
+    def compare(self, who: str, answers: dict[str, int], truth: dict[str, int] | None = None) -> None:
+        """Take down where the answers are not the truth, as it was made or as it is by now."""
+        for name, expected in (truth or self.truth).items():
             if answers.get(name) != expected:
                 self.disagreements.append(f"{who} says {name} = {answers.get(name)}; it is {expected}")
 
@@ -81,8 +84,12 @@ async def run(server: Server, plan: Plan, say: Callable[[str], None]) -> Run:
         async with aiohttp.ClientSession() as client:
             place = Place(server, watcher, client, plan.files)
             await _take_turns(place, plan, result, say)
-            say(f"{plan.polls} full polls in a row, scraped all the while")
-            await _long_run(place, plan.polls, result)
+            if plan.polls:
+                say(f"{plan.polls} full polls in a row, scraped all the while")
+                await _long_run(place, plan.polls, result)
+            if plan.changes:
+                truth = incremental.Truth(dict(result.truth), result.compare)
+                result.changes = await incremental.measure(place, plan.changes, truth, say)
     finally:
         await watcher.close()
     return result

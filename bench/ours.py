@@ -8,44 +8,53 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import yaml
 
 from bench.dataset import CHECKS, WINDOW_CHECKS
+from bench.lives import FEED
 from bench.program import LONGEST_WAIT, Command, Page, Place, Poll, Program
 from bench.server import DATABASE, free_port, stop
 
 
 @dataclass
 class Ours:
-    """``po-exporter run`` in scan mode, as one installs it. It polls by itself; ``interval`` is in whole seconds."""
+    """``po-exporter run`` as one installs it. It polls by itself; ``interval`` is in whole seconds.
+
+    In scan mode ``full`` says whether every poll asks everything. In incremental mode all is as it comes.
+    """
 
     place: Place
     interval: int
-    full: bool
+    full: bool = False
+    mode: Literal["scan", "incremental"] = "scan"
     role: str = "po_reader"
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Program]:
         """A process of its own, from its start to its end."""
         port = free_port()
-        password = self.place.files / "po_reader.password"
-        password.touch(mode=0o600)
-        password.write_text(self.place.server.password)
+        password = self._secret("po_reader.password", self.place.server.password)
         # In scan mode the costly checks are asked less often than the others, unless they are told otherwise.
         rare = [name for name in CHECKS if name not in WINDOW_CHECKS]
+        checks = {name: {"interval": f"{self.interval}s" if self.full else "1d"} for name in rare}
+        feed = {}
+        if self.mode == "incremental":
+            feed["feed_dsn_file"] = self._secret("po_feed.dsn", self._dsn(FEED, secret=True))
         config = {
             "databases": {
                 DATABASE: {
-                    "dsn": f"postgresql://{self.role}@127.0.0.1:{self.place.server.port}/{DATABASE}?sslmode=disable",
-                    "password_file": str(password),
+                    "dsn": self._dsn(self.role),
+                    "password_file": password,
                     "schema": "gal-friday",
+                    **feed,
                 }
             },
             "monitor": {
-                "interval": f"{self.interval}s", "mode": "scan", "statement_timeout": "5m", "poll_timeout": "10m",
+                "interval": f"{self.interval}s", "mode": self.mode, "statement_timeout": "5m", "poll_timeout": "10m",
             },
-            "checks": {name: {"interval": f"{self.interval}s" if self.full else "1d"} for name in rare},
+            "checks": checks if self.mode == "scan" else {},
             "server": {"listen": f"127.0.0.1:{port}"},
         }  # fmt: skip
         file = self.place.files / "po-exporter.yaml"
@@ -57,16 +66,27 @@ class Ours:
         finally:
             stop(program.process)
 
+    def _dsn(self, role: str, *, secret: bool = False) -> str:
+        server = self.place.server
+        password = f":{server.password}" if secret else ""
+        return f"postgresql://{role}{password}@127.0.0.1:{server.port}/{DATABASE}?sslmode=disable"
+
+    def _secret(self, name: str, value: str) -> str:
+        file = self.place.files / name
+        file.touch(mode=0o600)
+        file.write_text(value)
+        return str(file)
+
 
 def polls_ended(page: Page) -> int:
     """How often the link rate, which every poll asks, was asked."""
-    return int(page.get(_series("position_order_exporter_checks_total", check="link_rate"), 0))
+    return int(page.get(series("position_order_exporter_checks_total", check="link_rate"), 0))
 
 
 def poll_seconds(page: Page) -> float:
     """Seconds from the last poll's snapshot to its end."""
-    ended = page[_series("position_order_last_poll_timestamp_seconds")]
-    return ended - page[_series("position_order_exporter_snapshot_timestamp_seconds")]
+    ended = page[series("position_order_last_poll_timestamp_seconds")]
+    return ended - page[series("position_order_exporter_snapshot_timestamp_seconds")]
 
 
 def our_answers(page: Page) -> dict[str, int]:
@@ -77,7 +97,7 @@ def our_answers(page: Page) -> dict[str, int]:
         if metric == "position_order_open_issues"
     }
     for part in ("eligible_orders", "links"):
-        found[part.removesuffix("_orders")] = int(page.get(_series(f"position_order_{part}"), -1))
+        found[part.removesuffix("_orders")] = int(page.get(series(f"position_order_{part}"), -1))
     return found
 
 
@@ -89,7 +109,7 @@ async def await_poll(program: Program, number: int, every: float = 0.1) -> Page:
             raise RuntimeError(f"{program.name} ended with status {program.process.returncode}:\n{program.tail()}")
         page = await program.scrape()
         if polls_ended(page) >= number:
-            if page.get(_series("position_order_up")) != 1:
+            if page.get(series("position_order_up")) != 1:
                 raise RuntimeError(f"{program.name} could not ask:\n{program.tail()}")
             return page
         await asyncio.sleep(every)
@@ -120,5 +140,6 @@ async def second_poll(ours: Ours) -> tuple[float, Poll]:
         return ready, Poll(our_answers(second), work, poll_seconds(second), cpu)
 
 
-def _series(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+def series(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    """A series of ours on a page."""
     return name, frozenset({"database": DATABASE, **labels}.items())

@@ -53,6 +53,12 @@ class Target:
         """Whether the value is within the limit."""
         return self.value <= self.limit
 
+    def text(self, value: float) -> str:
+        """A value with its unit; a small share as one of so many."""
+        if self.unit == "x" and self.limit < 0.1:
+            return f"1/{number(1 / value)}"
+        return f"{number(value)} {self.unit}"
+
 
 def rows(run: Run) -> list[Row]:
     """Everybody, then what a part of the peers' questions costs."""
@@ -97,7 +103,7 @@ def losses(run: Run) -> list[str]:
 
     def weigh(text: str, ours: float | None, theirs: float | None, unit: str) -> None:
         if ours is not None and theirs is not None and theirs < ours:
-            found.append(f"{text}: {_number(ours)} {unit} against {_number(theirs)} {unit}.")
+            found.append(f"{text}: {number(ours)} {unit} against {number(theirs)} {unit}.")
 
     for name in (*PEERS, HAND):
         if name in table:
@@ -122,14 +128,14 @@ def show(run: Run, console: Console) -> None:
     for column in ("database time, s", "duration, s", "server CPU, s", "RSS, MB", "PSS, MB"):
         table.add_column(column, justify="right")
     for row in rows(run):
-        table.add_row(row.name, *map(_number, (row.database, row.wall, row.cpu, row.rss, row.pss)))
+        table.add_row(row.name, *map(number, (row.database, row.wall, row.cpu, row.rss, row.pss)))
     console.print(table)
     goals = Table(title="Targets", title_justify="left")
     for column in ("of", "at most", "measured", ""):
         goals.add_column(column)
     for target in targets(run):
         goals.add_row(
-            target.name, f"{target.limit:g} {target.unit}", f"{_number(target.value)} {target.unit}",
+            target.name, target.text(target.limit), target.text(target.value),
             "met" if target.met else "[bold red]missed",
         )  # fmt: skip
     console.print(goals)
@@ -149,7 +155,7 @@ def as_json(run: Run) -> dict[str, object]:
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "orders": run.dataset.orders,
         "positions": run.dataset.positions,
-        "versions": _versions(run),
+        "versions": versions(run),
         "agreed": not run.disagreements,
         "disagreements": run.disagreements,
         "left_out": run.left_out,
@@ -181,10 +187,15 @@ def as_json(run: Run) -> dict[str, object]:
 def write(run: Run, machine: str) -> Path:
     """Put this run's section into docs/performance.md in place of an earlier one of the same size."""
     heading = f"## {run.dataset.orders:,} orders"
+    return put(heading, _section(heading, run, machine))
+
+
+def put(heading: str, section: str) -> Path:
+    """Put one section into docs/performance.md; by size, what changed after the rest."""
     text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     sections = {part.splitlines()[0]: part.strip() for part in re.split(r"^(?=## )", text, flags=re.MULTILINE)[1:]}
-    sections[heading] = _section(heading, run, machine).strip()
-    ranked = sorted(sections.items(), key=lambda item: int(re.sub(r"\D", "", item[0]) or 0))
+    sections[heading] = section.strip()
+    ranked = sorted(sections.items(), key=lambda item: (int(re.sub(r"\D", "", item[0]) or 0), item[0]))
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text("\n\n".join([INTRODUCTION.strip(), *(body for _, body in ranked)]) + "\n", encoding="utf-8")
     return PAGE
@@ -210,6 +221,12 @@ A run in which anybody's counts differ from what is known to be there fails.
   and return the ids of what is wrong, too. *One query by hand* (`bench/combined.sql`) is what is left when somebody
   merges those questions for these tables; query-exporter runs it.
 - The *four headline questions* are link rate, unlinked orders, orphaned references and quantity mismatches.
+- *What changed* is about the incremental mode as one installs it, on the same table and beside the others of the same
+  run. Its database time is that of the reader and of the feed's role. So many orders, anywhere in the 30 days, change
+  between two polls, each in a transaction of its own. *WAL decoded again* is how far back reading the slot begins.
+- An order's *life* is three transactions, which pgbench plays: new; filled in part; filled, linked and booked in its
+  position. The *trading path* is lives with publication, REPLICA IDENTITY FULL and a sidecar that polls each second,
+  and without all three, in pairs one after the other.
 """
 
 
@@ -217,21 +234,17 @@ def _section(heading: str, run: Run, machine: str) -> str:
     lines = [
         heading,
         "",
-        f"{datetime.now(UTC):%Y-%m-%d}. {machine}. {', '.join(_versions(run))}. "
+        f"{datetime.now(UTC):%Y-%m-%d}. {machine}. {', '.join(versions(run))}. "
         f"{run.dataset.positions:,} positions. Medians of {len(run.polls[FULL])} repetitions.",
         "",
         "| asked by | database time, s | duration, s | server CPU, s | RSS, MB | PSS, MB |",
         "|---|--:|--:|--:|--:|--:|",
     ]
     lines += [
-        f"| {row.name} | " + " | ".join(map(_number, (row.database, row.wall, row.cpu, row.rss, row.pss))) + " |"
+        f"| {row.name} | " + " | ".join(map(number, (row.database, row.wall, row.cpu, row.rss, row.pss))) + " |"
         for row in rows(run)
     ]
-    lines += ["", "| target | at most | measured | |", "|---|--:|--:|---|"]
-    lines += [
-        f"| {t.name} | {t.limit:g} {t.unit} | {_number(t.value)} {t.unit} | {'met' if t.met else '**missed**'} |"
-        for t in targets(run)
-    ]
+    lines += table_of_targets(targets(run))
     if run.dataset.orders < LARGEST:
         lines += ["", f"The target for memory is meant for {LARGEST:,} orders."]
     lines += ["", "Where others are better:", ""]
@@ -243,6 +256,14 @@ def _section(heading: str, run: Run, machine: str) -> str:
         lines += ["", f"All agree with what is known to be there: {_truth(run)}."]
     settings = ", ".join(f"`{name}={value}`" for name, value in SETTINGS.items())
     return "\n".join([*lines, "", f"PostgreSQL's settings: {settings}."])
+
+
+def table_of_targets(found: Iterable[Target]) -> list[str]:
+    """The lines of a table, after an empty one."""
+    lines = ["", "| target | at most | measured | |", "|---|--:|--:|---|"]
+    return lines + [
+        f"| {t.name} | {t.text(t.limit)} | {t.text(t.value)} | {'met' if t.met else '**missed**'} |" for t in found
+    ]
 
 
 def machine() -> str:
@@ -259,7 +280,8 @@ def _part(checks: Iterable[str]) -> Callable[[Poll], float]:
     return lambda poll: poll.work.of(marks)
 
 
-def _versions(run: Run) -> list[str]:
+def versions(run: Run) -> list[str]:
+    """Who took part."""
     ours = f"po-exporter {version('po-exporter')} (Python {platform.python_version()})"
     return [ours, f"PostgreSQL {VERSION.removesuffix('.0')}", *run.products]
 
@@ -272,7 +294,8 @@ def _truth(run: Run) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in sorted(run.truth.items()))
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Two or three digits; nothing where it was not measured."""
     if value is None:
         return ""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 1 else f"{value:.2g}"
