@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -112,39 +113,23 @@ class Feed:
 
         Raises FeedLost with what is lacking, or who holds it up. Takes up to twice START_TIMEOUT.
         """
-        try:
+        async with self._all_or_nothing():
             await self._start()
-        except (*DRIVER_ERRORS, DatabaseError) as error:
-            await self.close()
-            raise FeedLost(str(translate(error))) from None
-        except BaseException:
-            await self.close()
-            raise
 
     async def read(self, visible: Visible) -> Changes:
         """What was committed since the last reading, as far as that snapshot sees it; the rest waits for a later one.
 
         Raises FeedLost; the slot is then gone.
         """
-        try:
-            async with asyncio.timeout(READ_TIMEOUT.total_seconds()):
-                connection = self._connection
-                if connection is None or connection.is_closed():  # another one would have no slot
-                    raise Unreachable("the feed's session was ended")
-                await connection.fetch(sql.read("feed/barrier.sql"))
-                await self._read(connection)
-                if time.monotonic() >= self._weigh_at:
-                    await self._weigh(connection)
-                    self._weigh_at = time.monotonic() + WEIGH_EVERY
-        except Undecodable as error:
-            await self.close()
-            raise FeedLost(str(error)) from None
-        except (*DRIVER_ERRORS, DatabaseError) as error:
-            await self.close()
-            raise FeedLost(str(translate(error))) from None
-        except BaseException:
-            await self.close()
-            raise
+        async with self._all_or_nothing(), asyncio.timeout(READ_TIMEOUT.total_seconds()):
+            connection = self._connection
+            if connection is None or connection.is_closed():  # another one would have no slot
+                raise Unreachable("the feed's session was ended")
+            await connection.fetch(sql.read("feed/barrier.sql"))
+            await self._read(connection)
+            if time.monotonic() >= self._weigh_at:
+                await self._weigh(connection)
+                self._weigh_at = time.monotonic() + WEIGH_EVERY
         seen = Changes()
         waiting = []
         for transaction in self.pending:
@@ -164,6 +149,19 @@ class Feed:
     async def close(self) -> None:
         """End the connection, and the slot with it."""
         await self._session.close()
+
+    @asynccontextmanager
+    async def _all_or_nothing(self) -> AsyncIterator[None]:
+        """Whatever goes wrong inside ends the session, and the slot with it. Known errors become FeedLost."""
+        try:
+            yield
+        except BaseException as error:
+            await self.close()
+            if isinstance(error, Undecodable):
+                raise FeedLost(str(error)) from None
+            if isinstance(error, (*DRIVER_ERRORS, DatabaseError)):
+                raise FeedLost(str(translate(error))) from None
+            raise
 
     async def _start(self) -> None:
         connection = await self._session.connect()

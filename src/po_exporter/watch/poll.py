@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -87,10 +88,9 @@ class Poller:
         return self.incremental.follows if self.incremental else frozenset()
 
     async def close(self) -> None:
-        """Close every connection."""
-        if self.incremental:
-            await self.incremental.close()
-        await self.session.close()
+        """Close every connection; side by side, because each may take its time where the network is cut."""
+        feed = [self.incremental.close()] if self.incremental else []
+        await asyncio.gather(self.session.close(), *feed)
 
     async def _ask(self, asking: Asking, questions: Sequence[Question]) -> dict[str, Answer | DatabaseError]:
         together = [q for q in questions if not self.one_by_one and q.name not in self.apart]
