@@ -288,3 +288,9 @@ def test_doctor_tells_advice_from_what_cannot_work(filled, po):
     finished = po("doctor", config=settings(DEAD, filled.reader_dsn))
     assert finished.status == 3
     assert "problem" in finished.stdout, "the other is examined all the same"
+
+
+async def test_the_sidecar_does_without_the_library_that_draws_tables():
+    code = "import sys, po_exporter.cli; sys.exit(any(name.partition('.')[0] == 'rich' for name in sys.modules))"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+    assert await process.wait() == 0

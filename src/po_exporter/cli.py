@@ -33,7 +33,6 @@ from po_exporter.install.script import printed
 from po_exporter.model import Status, Verdict
 from po_exporter.repair.trail import read_trail
 from po_exporter.secret import Secret
-from po_exporter.show import progress, show_doctor, show_install, show_status, show_trail, trail_json
 from po_exporter.watch.monitor import Monitor, Watched
 
 T = TypeVar("T")
@@ -164,6 +163,8 @@ def check(  # noqa: PLR0913  # click hands every option over
     historical: bool,
 ) -> int:
     """Ask every check once and print what is wrong."""
+    from po_exporter.show import progress, show_status  # noqa: PLC0415  # tables need rich, which the sidecar does without
+
     settings = load(config_file, os.environ)
     # Asked by hand, a database is asked, whatever is said of polls.
     wanted = [replace(watched(settings, name), polls=True) for name in _chosen(settings, database)]
@@ -191,6 +192,8 @@ def check(  # noqa: PLR0913  # click hands every option over
 @format_option
 def doctor(config_file: Path | None, database: str | None, output: str) -> int:
     """Examine each database: is it ready to be watched, and what would help?"""
+    from po_exporter.show import show_doctor  # noqa: PLC0415  # tables need rich, which the sidecar does without
+
     settings = load(config_file, os.environ)
     names = _chosen(settings, database)
 
@@ -218,6 +221,8 @@ def doctor(config_file: Path | None, database: str | None, output: str) -> int:
 @click.argument("position_id")
 def trail(config_file: Path | None, database: str | None, output: str, position_id: str) -> int:
     """Show a position, its orders in fill order, and whether they agree."""
+    from po_exporter.show import show_trail, trail_json  # noqa: PLC0415  # tables need rich, which the sidecar does without
+
     settings = load(config_file, os.environ)
     wanted = watched(settings, _only(settings, database))
     tolerance = settings.checks["quantity_mismatch"].tolerance or Decimal(0)
@@ -242,6 +247,8 @@ def install_command(  # noqa: PLR0913  # click hands every option over
     config_file: Path | None, database: str | None, output: str, dsn: str | None, *, printing: bool, removing: bool
 ) -> int:
     """Make what the incremental mode's change feed needs in a database, or print the SQL of it."""
+    from po_exporter.show import show_install  # noqa: PLC0415  # tables need rich, which the sidecar does without
+
     settings = load(config_file, os.environ)
     chosen = settings.databases[_only(settings, database)]
     target = Target(chosen.name, chosen.dsn, chosen.password)
