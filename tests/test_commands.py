@@ -5,8 +5,10 @@ They run in this process, which saves a second each; what only a real process sh
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
+import sys
 from datetime import datetime, timedelta
 
 import pytest
