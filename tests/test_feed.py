@@ -107,7 +107,7 @@ async def test_a_session_that_is_gone_is_not_opened_again_to_ask_for_the_slot(da
         await database.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM ({stories.FEED}) AS feed")
         await until(following.incremental.feed._connection.is_closed, what="the end to be noticed")
         assert (await following.poll()).mode == "scan"
-    assert following.incremental.why == "the feed's session was ended"
+    assert following.incremental.why.startswith("the feed's session was ended")
     await following.close()
 
 

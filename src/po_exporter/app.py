@@ -15,6 +15,7 @@ from po_exporter.config import Config, Database
 from po_exporter.config import load as load_settings
 from po_exporter.database.session import Limits, Target
 from po_exporter.errors import ConfigError, PoExporterError
+from po_exporter.expose.rules import Ruled, RuledCheck
 from po_exporter.expose.server import Listen, Server, View, faults_of
 from po_exporter.model import Status
 from po_exporter.watch.answer import Question, Terms
@@ -62,6 +63,24 @@ def watched(config: Config, name: str) -> Watched:
         feed=_feed_target(database),
         state_budget=int(monitor.state_budget),
     )
+
+
+def ruled(config: Config, job: str, runbooks: str) -> Ruled:
+    """What the alert rules need to know."""
+    checks = [
+        RuledCheck(
+            name=question.name,
+            issue_type=question.file.issue_type,
+            help=question.file.help,
+            priority=question.priority,
+            threshold=config.checks[question.name].threshold,
+            interval=question.interval,
+            settles=question.file.settles,
+            runbook=question.file.runbook,
+        )
+        for question in questions(config)
+    ]
+    return Ruled(checks, config.monitor.interval, config.monitor.window, job, runbooks)
 
 
 def _feed_target(database: Database) -> Target | None:

@@ -54,11 +54,12 @@ class Prometheus:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    async def query(self, expression: str) -> list[dict[str, Any]]:
-        """The result of an instant query; AssertionError where Prometheus refuses it."""
+    async def query(self, expression: str, at: float | None = None) -> list[dict[str, Any]]:
+        """The result of an instant query, now or at a time; AssertionError where Prometheus refuses it."""
+        asked = {"query": expression} | ({} if at is None else {"time": str(at)})
         async with (
             aiohttp.ClientSession() as session,
-            session.get(f"{self.url}/api/v1/query", params={"query": expression}) as response,
+            session.get(f"{self.url}/api/v1/query", params=asked) as response,
         ):
             answer = await response.json()
         assert answer["status"] == "success", answer

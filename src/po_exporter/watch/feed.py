@@ -46,6 +46,9 @@ MOST_KEYS = 200_000
 """Beyond this a full check costs less than what the keys take: the slot is dropped, and a baseline follows."""
 
 
+ENDED = "the feed's session was ended"
+
+
 class FeedLost(Exception):
     """There is no feed, or no more: why, in one sentence."""
 
@@ -124,7 +127,7 @@ class Feed:
         async with self._all_or_nothing(), asyncio.timeout(READ_TIMEOUT.total_seconds()):
             connection = self._connection
             if connection is None or connection.is_closed():  # another one would have no slot
-                raise Unreachable("the feed's session was ended")
+                raise FeedLost(ENDED)
             await connection.fetch(sql.read("feed/barrier.sql"))
             await self._read(connection)
             if time.monotonic() >= self._weigh_at:
@@ -160,7 +163,10 @@ class Feed:
             if isinstance(error, Undecodable):
                 raise FeedLost(str(error)) from None
             if isinstance(error, (*DRIVER_ERRORS, DatabaseError)):
-                raise FeedLost(str(translate(error))) from None
+                why = translate(error)
+                under_way = self._connection is not None and not isinstance(error, TimeoutError)
+                ended = under_way and isinstance(why, Unreachable)
+                raise FeedLost(f"{ENDED}: {why}" if ended else str(why)) from None
             raise
 
     async def _start(self) -> None:

@@ -1,0 +1,132 @@
+"""The commands that prepare what is around the sidecar: install, config, rules, dashboards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import yaml
+
+from po_exporter import app, config
+from po_exporter.app import load
+from po_exporter.cli.options import FINDINGS, OK, config_option, database_option, format_option, interruptible, only
+from po_exporter.database.session import Target
+from po_exporter.dsn import Dsn
+from po_exporter.errors import UsageError
+from po_exporter.expose.dashboard import dashboard
+from po_exporter.expose.rules import JOB, RUNBOOKS, alert_rules, rules_yaml
+from po_exporter.install.installer import install, uninstall
+from po_exporter.install.script import printed
+from po_exporter.secret import Secret
+
+
+@click.command("install")
+@config_option
+@database_option
+@format_option
+@click.option("--dsn", envvar="PO_EXPORTER_INSTALL_DSN",
+              help="Whose rights to use: an owner of both tables. Default: the reader's.")  # fmt: skip
+@click.option("--print", "printing", is_flag=True, help="Change nothing; print the SQL for a DBA.")
+@click.option("--uninstall", "removing", is_flag=True, help="Take back what install made.")
+def install_command(  # noqa: PLR0913  # click hands every option over
+    config_file: Path | None, database: str | None, output: str, dsn: str | None, *, printing: bool, removing: bool
+) -> int:
+    """Make what the incremental mode's change feed needs in a database, or print the SQL of it."""
+    from po_exporter.show import show_install  # noqa: PLC0415  # tables need rich, which the sidecar does without
+
+    settings = load(config_file, os.environ)
+    wanted = settings.databases[only(settings, database)]
+    target = Target(wanted.name, wanted.dsn, wanted.password)
+    if dsn:
+        try:
+            _ = Dsn.parse(dsn).database
+        except ValueError as error:
+            raise UsageError(f"--dsn: {error}") from None
+        target = Target(wanted.name, Secret(dsn))
+    if printing:
+        text = asyncio.run(interruptible(printed(target, wanted.mapping, removing=removing)))
+        click.echo(json.dumps({"database": wanted.name, "sql": text}, indent=2) if output == "json" else text)
+        return OK
+    work = uninstall(target, wanted.mapping) if removing else install(target, wanted.mapping)
+    outcome = asyncio.run(interruptible(work))
+    if output == "json":
+        click.echo(json.dumps({"database": wanted.name} | asdict(outcome), indent=2, ensure_ascii=False))
+    else:
+        show_install(wanted.name, outcome)
+    return FINDINGS if outcome.status == "refused" else OK
+
+
+@click.group("config")
+def config_group() -> None:
+    """Check, show or begin a configuration."""
+
+
+@config_group.command("check")
+@config_option
+def config_check(config_file: Path | None) -> None:
+    """Say everything that is wrong with the configuration, at once."""
+    settings = load(config_file, os.environ)
+    for warning in settings.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(
+        f"The configuration is sound: {len(settings.databases)} database(s), {len(settings.check_files)} checks."
+    )
+
+
+@config_group.command("show")
+@config_option
+@format_option
+def config_show(config_file: Path | None, output: str) -> None:
+    """Print the merged configuration, secrets masked."""
+    shown = config.masked(load(config_file, os.environ))
+    click.echo(
+        json.dumps(shown, indent=2) if output == "json" else yaml.safe_dump(shown, sort_keys=False), nl=output == "json"
+    )
+
+
+@config_group.command("example")
+@config_option
+def config_example(config_file: Path | None) -> None:  # noqa: ARG001  # taken everywhere
+    """Print a commented configuration file; it is the same whatever yours says."""
+    click.echo(config.example(), nl=False)
+
+
+runbooks_option = click.option(
+    "--runbooks", default=RUNBOOKS, metavar="URL", help="Where the pages of docs/runbooks are; default: the project's."
+)
+
+
+@click.command("rules")
+@config_option
+@click.option("--job", default=JOB, show_default=True, help="The name of the scrape job.")
+@runbooks_option
+@format_option
+def rules(config_file: Path | None, job: str, runbooks: str, output: str) -> None:
+    """Print Prometheus' alert rules for the configuration: its thresholds, intervals and checks.
+
+    Without a configuration, those of the defaults.
+    """
+    ruled = app.ruled(_settings_or_defaults(config_file), job, runbooks.rstrip("/"))
+    click.echo(json.dumps(alert_rules(ruled), indent=2) if output == "json" else rules_yaml(ruled), nl=output == "json")
+
+
+@click.command("dashboards")
+@config_option
+@runbooks_option
+@click.option("--format", "output", type=click.Choice(["json"]), default="json", help="Grafana's own.")
+def dashboards(config_file: Path | None, runbooks: str, output: str) -> None:  # noqa: ARG001  # there is one format
+    """Print the Grafana dashboard for the configuration: its thresholds.
+
+    Without a configuration, that of the defaults.
+    """
+    ruled = app.ruled(_settings_or_defaults(config_file), JOB, runbooks.rstrip("/"))
+    click.echo(json.dumps(dashboard(ruled), indent=2, ensure_ascii=False))
+
+
+def _settings_or_defaults(config_file: Path | None) -> config.Config:
+    named = config_file or "PO_EXPORTER_DSN" in os.environ or "PO_EXPORTER_DSN_FILE" in os.environ
+    return load(config_file, os.environ if named else os.environ | {"PO_EXPORTER_DSN": "postgresql:///trading"})
