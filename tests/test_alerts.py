@@ -1,4 +1,7 @@
-"""The alert rules, by promtool, and what a configuration makes of them. test_alerting_end_to_end.py has them delivered."""
+"""The alert rules, by promtool, and what a configuration makes of them.
+
+test_alerting_end_to_end.py has them delivered.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,8 @@ SELECT o.id, NULL::timestamptz AS since, '{}'::jsonb AS details FROM scoped_orde
 async def printed(cli, *args, **options):
     finished = await cli("rules", *args, **options)
     assert (finished.status, finished.stderr) == (0, "")
-    return {(r["alert"], r["labels"].get("check")): r for g in yaml.safe_load(finished.stdout)["groups"] for r in g["rules"] if "alert" in r}  # fmt: skip
+    rules = [rule for group in yaml.safe_load(finished.stdout)["groups"] for rule in group["rules"]]
+    return {(rule["alert"], rule["labels"].get("check")): rule for rule in rules if "alert" in rule}
 
 
 async def test_the_shipped_file_is_what_the_command_prints(cli):

@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,10 @@ from parts.machine import need
 
 VALUES = sorted((CHART / "ci").glob("*.yaml"))
 README = (CHART / "README.md").read_text()
+KUBERNETES_VALIDATE = Path(sys.executable).with_name("kubernetes-validate")
 KUBERNETES = ("1.29", "1.31", "1.33", "1.34")
 MINIMAL = {"databases": {"trading": {"host": "postgres", "existingSecret": "po-reader"}}}
-CUSTOM = {"ServiceMonitor": operator.ServiceMonitor, "PodMonitor": operator.PodMonitor, "PrometheusRule": operator.PrometheusRule}  # fmt: skip
+CUSTOM = {model.__name__: model for model in (operator.ServiceMonitor, operator.PodMonitor, operator.PrometheusRule)}
 
 
 def from_readme(mark: str) -> str:
@@ -60,7 +62,7 @@ def test_both_majors_render_the_same(values):
 def test_kubernetes_accepts_it(values, kubernetes, tmp_path):
     (tmp_path / "out.yaml").write_text(render(4, values, kubernetes=kubernetes).stdout)
     validated = subprocess.run(
-        ["kubernetes-validate", "-k", kubernetes, "--strict", tmp_path / "out.yaml"], capture_output=True, text=True,
+        [KUBERNETES_VALIDATE, "-k", kubernetes, "--strict", tmp_path / "out.yaml"], capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     assert validated.returncode == 0, validated.stdout + validated.stderr
@@ -173,7 +175,7 @@ def test_the_plain_snippet_is_a_pods(tmp_path):
     }  # fmt: skip
     (tmp_path / "pod.yaml").write_text(yaml.safe_dump(pod))
     for version in KUBERNETES:
-        subprocess.run(["kubernetes-validate", "-k", version, "--strict", tmp_path / "pod.yaml"], check=True)
+        subprocess.run([KUBERNETES_VALIDATE, "-k", version, "--strict", tmp_path / "pod.yaml"], check=True)
     (ours,) = in_another_chart(yaml.safe_load(from_readme("values: sidecar"))["po-exporter"], 4)["initContainers"]
     (plain,) = pod["spec"]["initContainers"]
     for key in ("args", "restartPolicy", "resources", "volumeMounts"):
@@ -250,7 +252,10 @@ def test_the_rules_look_for_the_job_that_the_monitors_make(name):
 def test_the_monitors_drop_what_the_example_drops():
     """Word for word what alerts/prometheus.yaml has, which a real Prometheus runs."""
     example = yaml.safe_load((ROOT / "alerts" / "prometheus.yaml").read_text())["scrape_configs"][0]
-    camel = [{re.sub(r"_([a-z])", lambda m: m[1].upper(), k): v for k, v in each.items()} for each in example["metric_relabel_configs"]]  # fmt: skip
+    camel = [
+        {re.sub(r"_([a-z])", lambda match: match[1].upper(), key): value for key, value in each.items()}
+        for each in example["metric_relabel_configs"]
+    ]
     monitor = objects(render(4, MINIMAL | {"serviceMonitor": {"enabled": True}}))["ServiceMonitor", "po-po-exporter"]
     (endpoint,) = monitor["spec"]["endpoints"]
     assert endpoint["metricRelabelings"] == camel
@@ -283,7 +288,10 @@ REFUSED = {
     "a wrong type": ({**MINIMAL, "port": "http"}, "port"),
     "no database": ({}, "databases: name at least one database to watch"),
     "no host": ({"databases": {"trading": {"existingSecret": "a"}}}, "databases.trading: set host, or dsnKey"),
-    "no Secret": ({"databases": {"trading": {"host": "a"}}}, "databases.trading.existingSecret: name the Secret that holds the password"),
+    "no Secret": (
+        {"databases": {"trading": {"host": "a"}}},
+        "databases.trading.existingSecret: name the Secret that holds the password",
+    ),
     "a key without its Secret": (
         {"databases": {"trading": {"host": "a", "noPassword": True, "feedDsnKey": "feed"}}},
         "databases.trading.feedDsnKey: existingSecret has to name the Secret",
@@ -292,12 +300,18 @@ REFUSED = {
         {"databases": {"trading": {"host": "a", "dsnKey": "dsn", "existingSecret": "b"}}},
         "databases.trading: host and dsnKey contradict each other",
     ),
-    "replicas without the lock": ({**MINIMAL, "replicas": 2, "config": {"leader": "off"}}, "replicas: 2 replicas need the leader lock"),
+    "replicas without the lock": (
+        {**MINIMAL, "replicas": 2, "config": {"leader": "off"}},
+        "replicas: 2 replicas need the leader lock",
+    ),
     "an alert that is not there": (
         {**MINIMAL, "prometheusRule": {"enabled": True, "overrides": {"PositionOrderDown": {"enabled": False}}}},
         "prometheusRule.overrides.PositionOrderDown: there is no such alert",
     ),
-    "databases in config": ({**MINIMAL, "config": {"databases": {}}}, "config.databases: databases have a section of their own"),
+    "databases in config": (
+        {**MINIMAL, "config": {"databases": {}}},
+        "config.databases: databases have a section of their own",
+    ),
     "an address in config": ({**MINIMAL, "config": {"server": {"listen": ":1"}}}, "config.server.listen: set port"),
     "a monitor of no pods": (
         {**MINIMAL, "mode": "sidecar", "podMonitor": {"enabled": True}},
@@ -337,7 +351,8 @@ async def test_checkov_has_nothing_against_it(tmp_path):
              if key[0] != "Pod" and each["metadata"].get("namespace")}  # fmt: skip
     (tmp_path / "out.yaml").write_text(yaml.safe_dump_all(found.values()))
     process = await asyncio.create_subprocess_exec(
-        checkov, "--file", tmp_path / "out.yaml", "--framework", "kubernetes", "--skip-download", "--compact", "--quiet",
+        checkov, "--file", tmp_path / "out.yaml", "--framework", "kubernetes",
+        "--skip-download", "--compact", "--quiet",
         "--skip-check", "CKV_K8S_11",  # no CPU limit: it would throttle polls
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip

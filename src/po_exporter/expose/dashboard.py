@@ -50,7 +50,10 @@ class Panel:
     def json(self, number: int, x: int, y: int, runbooks: str) -> Json:
         """As it stands in a dashboard."""
         low, high = self.limits
-        mapped = {value: {"text": text, "color": color, "index": n} for n, (value, (text, color)) in enumerate(self.values.items())}  # fmt: skip
+        mapped = {
+            value: {"text": text, "color": color, "index": index}
+            for index, (value, (text, color)) in enumerate(self.values.items())
+        }
         mappings: list[Json] = [{"type": "value", "options": mapped}] if mapped else []
         mappings.append(
             {"type": "special", "options": {"match": "null+nan", "result": {"text": "UNKNOWN", "color": GREY}}}
@@ -66,7 +69,8 @@ class Panel:
             "color": {"mode": "palette-classic" if self.kind == "timeseries" else "thresholds"},
             "custom": _CUSTOM.get(self.kind, {}),
         }
-        defaults |= {name: value for name, value in (("min", low), ("max", high), ("decimals", self.decimals)) if value is not None}  # fmt: skip
+        optional = {"min": low, "max": high, "decimals": self.decimals}
+        defaults |= {name: value for name, value in optional.items() if value is not None}
         instant = self.kind in ("stat", "table")
         return {
             "id": number,
@@ -216,7 +220,8 @@ def _variables() -> list[Json]:
         {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "refresh": 1,
          "multi": False, "includeAll": False, "options": [], "hide": 0, "skipUrlSync": False},
         query("job", "Job", "label_values(position_order_exporter_build_info, job)"),
-        query("database", "Database", 'label_values(position_order_exporter_poll_interval_seconds{job=~"$job"}, database)'),
+        query("database", "Database",
+              'label_values(position_order_exporter_poll_interval_seconds{job=~"$job"}, database)'),
     ]  # fmt: skip
 
 
@@ -249,7 +254,11 @@ def _of(metric: str) -> str:
 def _rows(ruled: Ruled) -> Iterator[tuple[str, list[Panel]]]:
     past = {check.name: float(check.threshold) for check in ruled.checks}
     interval = ruled.interval.total_seconds()
-    above = lambda name: ((None, GREEN), (past.get(name, 0.0) + 1e-9, RED))  # noqa: E731  # a column of one-liners
+
+    def above(name: str) -> tuple[tuple[float | None, str], ...]:
+        """Red for more than the threshold of a check."""
+        return ((None, GREEN), (past.get(name, 0.0) + 1e-9, RED))
+
     one_of = "{{database}}"
     yield "Now", [
         Panel(

@@ -1,6 +1,7 @@
 """The alert rules of a configuration, for Prometheus 2.42 and newer.
 
-Every alert stands here once. ``alerts/position-order.rules.yaml`` is what ``po-exporter rules`` prints for the defaults.
+Every alert stands here once.
+``alerts/position-order.rules.yaml`` is what ``po-exporter rules`` prints for the defaults.
 The first three keep what the users' guide says of them: names, expressions, ``for`` and severity.
 """
 
@@ -178,7 +179,8 @@ def _integrity(ruled: Ruled) -> Iterator[Alert]:
             _too_old(ruled, checks.get("aged_unlinked_order")),
             "warning",
             "A filled order has waited for its position for over an hour",
-            "The oldest filled order without a link in {{ $labels.database }} filled {{ $value | humanizeDuration }} ago",
+            "The oldest filled order without a link in {{ $labels.database }} filled "
+            "{{ $value | humanizeDuration }} ago",
             _at_least(ruled, timedelta(minutes=5)),
             unlinked,
         )
@@ -225,18 +227,18 @@ def _unknown(integrity: Sequence[Alert]) -> Alert:
             )"""),
         "critical",
         "It is unknown whether what was wrong still is",
-        "An alert about {{ $labels.check }} in {{ $labels.database }} was firing, and now nobody can answer its question: "
-        "the check has failed, its database cannot be read, or the exporter cannot be asked",
+        "An alert about {{ $labels.check }} in {{ $labels.database }} was firing, and now nobody can answer its "
+        "question: the check has failed, its database cannot be read, or the exporter cannot be asked",
     )
 
 
 def _operation(ruled: Ruled) -> Iterator[Alert]:
     """Whether the watching itself goes well, and what an on-call would like to know beside it."""
-    minutes = lambda number: timedelta(minutes=number)  # noqa: E731  # one word for a column of numbers
     burst, slow, recent = _range(ruled, 15), _range(ruled, 15), _range(ruled, 15)
     yield Alert(
         "PositionOrderIssuesBurst",
-        f"sum by (database, issue_type, priority) (increase(position_order_data_quality_issues_total[{burst}])) > {BURST}",
+        "sum by (database, issue_type, priority) "
+        f"(increase(position_order_data_quality_issues_total[{burst}])) > {BURST}",
         "warning",
         "Many new findings in a short time",
         "{{ $value | humanize }} new findings {{ $labels.issue_type }} in {{ $labels.database }} "
@@ -254,7 +256,7 @@ def _operation(ruled: Ruled) -> Iterator[Alert]:
         "warning",
         "Linking fills to positions is slow",
         "One of twenty links in {{ $labels.database }} takes longer than {{ $value | humanizeDuration }}",
-        minutes(10),
+        timedelta(minutes=10),
     )
     yield Alert(
         "PositionOrderDatabaseDown",
@@ -262,7 +264,7 @@ def _operation(ruled: Ruled) -> Iterator[Alert]:
         "critical",
         "The trading database cannot be read",
         "No check could be asked of {{ $labels.database }}; everything about it is unknown",
-        minutes(2),
+        timedelta(minutes=2),
     )
     yield Alert(
         "PositionOrderCheckFailing",
@@ -272,7 +274,7 @@ def _operation(ruled: Ruled) -> Iterator[Alert]:
         "warning",
         "A check has no answer",
         "{{ $labels.check }} cannot be answered in {{ $labels.database }}, though others can",
-        _at_least(ruled, minutes(5)),
+        _at_least(ruled, timedelta(minutes=5)),
     )
     yield Alert(
         "PositionOrderCheckStale",
@@ -282,7 +284,7 @@ def _operation(ruled: Ruled) -> Iterator[Alert]:
         "warning",
         "A check's answer is old",
         "{{ $labels.check }} was last answered in {{ $labels.database }} {{ $value | humanizeDuration }} ago",
-        minutes(5),
+        timedelta(minutes=5),
     )
     yield Alert(
         "PositionOrderExporterDown",
@@ -290,7 +292,7 @@ def _operation(ruled: Ruled) -> Iterator[Alert]:
         "warning",
         "A po-exporter does not answer",
         "{{ $labels.instance }} cannot be scraped",
-        minutes(5),
+        timedelta(minutes=5),
     )
     yield Alert(
         "PositionOrderExporterAbsent",
@@ -298,7 +300,7 @@ def _operation(ruled: Ruled) -> Iterator[Alert]:
         "critical",
         "Nobody watches orders and positions",
         "No po-exporter can be scraped",
-        minutes(5),
+        timedelta(minutes=5),
     )
     yield Alert(
         "PositionOrderNoEligibleOrders",
@@ -307,8 +309,9 @@ def _operation(ruled: Ruled) -> Iterator[Alert]:
             and on (database) max by (database) (position_order_eligible_orders offset 1w) > 0"""),
         "info",
         "No filled orders, unlike a week ago",
-        "Nothing has filled in {{ $labels.database }} within the window, though there were fills at this hour a week ago",
-        minutes(30),
+        "Nothing has filled in {{ $labels.database }} within the window, "
+        "though there were fills at this hour a week ago",
+        timedelta(minutes=30),
     )
     yield Alert(
         "PositionOrderNotificationsFailing",
@@ -319,7 +322,7 @@ def _operation(ruled: Ruled) -> Iterator[Alert]:
         "warning",
         "Summaries do not arrive",
         "The channel {{ $labels.channel }} has refused summaries, and has taken none since",
-        minutes(5),
+        timedelta(minutes=5),
     )
     yield Alert(
         "PositionOrderConfigReloadFailed",
@@ -327,7 +330,7 @@ def _operation(ruled: Ruled) -> Iterator[Alert]:
         "warning",
         "A configuration was refused",
         "{{ $labels.instance }} goes on with its former configuration; its log says what is wrong with the new one",
-        minutes(1),
+        timedelta(minutes=1),
     )
     yield Alert(
         "PositionOrderNoLeader",
@@ -335,7 +338,7 @@ def _operation(ruled: Ruled) -> Iterator[Alert]:
         "critical",
         "No replica leads",
         "Nobody polls {{ $labels.database }}: every replica only follows",
-        minutes(5),
+        timedelta(minutes=5),
     )
     yield Alert(
         "PositionOrderDrift",
