@@ -123,6 +123,17 @@ async def an_order_that_moves(database: Database, kind: type[Checked] = Checked)
     return await told(database, following, MOVE)
 
 
+async def a_generated_column(database: Database, kind: type[Checked] = Checked) -> Following:
+    """Nothing that is mapped is in the stream when what it is made from changes."""
+    generated = """
+        ALTER TABLE orders RENAME COLUMN trading_pair TO symbol;
+        ALTER TABLE orders ADD COLUMN trading_pair text GENERATED ALWAYS AS (upper(symbol)) STORED;"""
+    if database.server.version >= 18:  # which refuses every UPDATE otherwise
+        generated += "ALTER PUBLICATION po_exporter SET (publish_generated_columns = stored)"
+    following = await begun(database, kind, before=generated)
+    return await told(database, following, "UPDATE orders SET symbol = 'other/usd'")
+
+
 async def a_truncate_during_a_poll(database: Database, kind: type[Interrupted] = Interrupted) -> Following:
     """It is not MVCC-safe: to a snapshot from before it, the table would be empty."""
     following = await begun(database, kind)

@@ -35,6 +35,7 @@ STORIES = {
     "a commit that stalls": stories.a_commit_that_stalls,
     "asynchronous commits": stories.asynchronous_commits,
     "an order that moves": stories.an_order_that_moves,
+    "a generated column": stories.a_generated_column,
     "a TRUNCATE during a poll": stories.a_truncate_during_a_poll,
     "a commit while the slot is made": stories.a_commit_while_the_slot_is_made,
     "a commit that stalls while the slot is made": stories.a_commit_that_stalls_while_the_slot_is_made,

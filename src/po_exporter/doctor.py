@@ -21,7 +21,7 @@ from po_exporter.errors import DatabaseError, DeadlinePassed
 from po_exporter.watch.answer import Question
 from po_exporter.watch.asking import Asking
 from po_exporter.watch.monitor import Watched
-from po_exporter.watch.readiness import PUBLICATION, Facts, lacks, narrowed
+from po_exporter.watch.readiness import PUBLICATION, Facts, lacks, stopped
 from po_exporter.watch.statement import compose_query
 
 FEED = "incremental feed"
@@ -158,17 +158,11 @@ async def _feed(watched: Watched, snapshot: Snapshot) -> AsyncIterator[Remark]:
     lacking = [
         Remark(level, FEED, each.message, each.action) for each in lacks(Facts.parse(dict(row)), watched.mapping)
     ]
-    for table, publications in narrowed(Facts.parse(dict(row)), watched.mapping):
-        # Not ours, and not the feed's matter: it stops the trading API.
-        lacking.append(
-            Remark(
-                Level.PROBLEM,
-                FEED,
-                f"{table} has REPLICA IDENTITY FULL and a column list in the publication {', '.join(publications)}: "
-                "every UPDATE of it fails",
-                "ALTER PUBLICATION ... SET TABLE without the list, or REPLICA IDENTITY DEFAULT and mode: scan",
-            )
-        )
+    # Not only the feed's matter: it stops the trading API.
+    lacking += [
+        Remark(Level.PROBLEM, FEED, each.message, each.action)
+        for each in stopped(Facts.parse(dict(row)), watched.mapping)
+    ]
     session = Session(watched.feed or watched.target)
     try:
         role = (await (await session.connect()).fetch(sql.read("feed/role.sql")))[0]

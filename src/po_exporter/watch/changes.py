@@ -85,6 +85,7 @@ class Group:
 class Columns:
     """Where the keys are: the oids of the two tables, and the names of their columns.
 
+    ``mapped`` are the columns that queries of ours can see at all, by oid; None where an expression may read any.
     ``reads`` are the columns of positions that checks on orders look at.
     """
 
@@ -94,6 +95,7 @@ class Columns:
     link: str
     created_at: str
     position_id: str
+    mapped: Mapping[int, frozenset[str] | None]
     reads: frozenset[str]
     groups: tuple[Group, ...]
     is_filled: Callable[[Values], bool]
@@ -117,6 +119,7 @@ class Columns:
             sides["position_id"].text,
             sides["created_at"].text,
             columns["id"].text,
+            {oids["orders"]: _plain(sides), oids["positions"]: _plain(columns)},
             frozenset(columns[name].text for name in wanted & columns.keys()) if plain else frozenset(),
             tuple(group for check in checks if (group := Group.of(check, sides))),
             _filled(mapping),
@@ -128,6 +131,8 @@ class Columns:
             raise Undecodable(f"{relation.name} has lost its REPLICA IDENTITY FULL")
         old = _values(relation, change.old)
         new = _values(relation, change.new, old)
+        if old and new and self._looks_the_same(relation, old, new):
+            return
         rows = [row for row in (old, new) if row is not None]
         try:
             if relation.oid == self.orders:
@@ -154,6 +159,14 @@ class Columns:
         """Whether it empties one of the two tables."""
         return not {self.orders, self.positions}.isdisjoint(message.oids)
 
+    def _looks_the_same(self, relation: Relation, old: Values, new: Values) -> bool:
+        """Whether no query of ours can tell the two apart: a price that moved, a heartbeat, a user's note.
+
+        The stream leaves generated columns out: what they show may change with columns that are not mapped.
+        """
+        mapped = self.mapped.get(relation.oid)
+        return mapped is not None and mapped <= old.keys() and all(old[name] == new[name] for name in mapped)
+
     def _time(self, into: Changes, old: Values | None, new: Values | None, committed: datetime) -> None:
         key = new[self.order_id] if new else None
         if new is None or key is None:
@@ -162,6 +175,12 @@ class Columns:
             into.linked[key] = committed
         if self.is_filled(new) and not (old and self.is_filled(old)):
             into.filled.setdefault(key, committed)
+
+
+def _plain(columns: Mapping[str, Column]) -> frozenset[str] | None:
+    if any(column.is_sql for column in columns.values()):
+        return None
+    return frozenset(column.text for column in columns.values())
 
 
 def _values(relation: Relation, row: Row | None, old: Values | None = None) -> Values | None:

@@ -36,11 +36,10 @@ READ_TIMEOUT = timedelta(seconds=5)
 """The poll's own session idles meanwhile, in a transaction: the server ends it soon after (IDLE_IN_TRANSACTION)."""
 LEAST_IDLE = timedelta(seconds=60)
 """The server ends a feed that has not been read for this long, or three intervals: a frozen process keeps no WAL."""
-WEIGH_EVERY = 10.0
-"""Seconds between two looks at how much each reading decodes again."""
-NUDGE_FROM, NUDGE_EVERY, NUDGE_TIMEOUT = 8 * 2**20, 60.0, timedelta(seconds=1)
-"""Bytes that a reading decodes again beyond which the server is asked to help; where that takes a connection of its
-own, so many seconds apart."""
+NUDGE_FROM = 2**20
+"""Bytes that a reading decodes again beyond which the server is asked to help."""
+OLDER_NUDGE_FROM, NUDGE_EVERY, NUDGE_TIMEOUT = 8 * 2**20, 60.0, timedelta(seconds=1)
+"""Before PostgreSQL 16 that takes a connection of its own: from more bytes on, so many seconds apart."""
 ROWS_A_FETCH = 1000
 MOST_KEYS = 200_000
 """Beyond this a full check costs less than what the keys take: the slot is dropped, and a baseline follows."""
@@ -103,7 +102,6 @@ class Feed:
     _connection: Connection | None = None
     _columns: Columns | None = None
     _looked_up: set[str] = field(default_factory=set)
-    _weigh_at: float = 0.0
     _nudge_at: float = 0.0
     _relations: dict[int, Relation] = field(default_factory=dict)
 
@@ -130,9 +128,7 @@ class Feed:
                 raise FeedLost(ENDED)
             await connection.fetch(sql.read("feed/barrier.sql"))
             await self._read(connection)
-            if time.monotonic() >= self._weigh_at:
-                await self._weigh(connection)
-                self._weigh_at = time.monotonic() + WEIGH_EVERY
+            await self._weigh(connection)
         seen = Changes()
         waiting = []
         for transaction in self.pending:
@@ -181,7 +177,8 @@ class Feed:
         statements = [f"SET {name} = {value // timedelta(milliseconds=1)}" for name, value in settings.items()]
         # The barrier has to be flushed here, and waits for no standby.
         statements += ["SET synchronous_commit = local", "SET datestyle = 'ISO, YMD'", "SET timezone = 'UTC'"]
-        statements += ["SET application_name = 'po-exporter feed'"]
+        # Two floating numbers are the same when their texts are.
+        statements += ["SET extra_float_digits = 1", "SET application_name = 'po-exporter feed'"]
         await _execute(connection, "; ".join(statements))
         try:
             await _fetch(connection, "feed/create_slot.sql", self._slot)
@@ -255,11 +252,11 @@ class Feed:
     async def _weigh(self, connection: Connection) -> None:
         """See how much each reading decodes again. It falls by itself where others write much; elsewhere we ask."""
         self.lag_bytes = await connection.fetchval(sql.read("feed/lag.sql"), self._slot) or 0
-        if self.lag_bytes < NUDGE_FROM or time.monotonic() < self._nudge_at:
-            return
         if connection.get_server_version().major >= 16:
-            if await connection.fetchval(sql.read("feed/may_nudge.sql")):
+            if self.lag_bytes >= NUDGE_FROM and await connection.fetchval(sql.read("feed/may_nudge.sql")):
                 await connection.fetch(sql.read("feed/nudge.sql"))
+            return
+        if self.lag_bytes < OLDER_NUDGE_FROM or time.monotonic() < self._nudge_at:
             return
         self._nudge_at = time.monotonic() + NUDGE_EVERY
         # Making a slot has the same effect on older servers. It needs a connection of its own, for a moment.

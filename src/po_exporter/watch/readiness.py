@@ -35,7 +35,9 @@ class Lack:
 
 @dataclass(frozen=True)
 class Facts:
-    """What feed/ready.sql found. ``tables`` by role: oid, kind, identity, published, narrowed, types, indexed."""
+    """What feed/ready.sql found. ``tables`` by role: oid, kind, identity, published, narrowed, unpublished, types,
+    indexed.
+    """
 
     row: Mapping[str, Any]
     tables: Mapping[str, Mapping[str, Any]]
@@ -69,12 +71,25 @@ def lacks(facts: Facts, mapping: SchemaMapping) -> Iterator[Lack]:
     yield from _publication(facts, mapping)
 
 
-def narrowed(facts: Facts, mapping: SchemaMapping) -> Iterator[tuple[TableName, list[str]]]:
-    """Tables with REPLICA IDENTITY FULL and a column list in some publication: every UPDATE of them fails."""
+def stopped(facts: Facts, mapping: SchemaMapping) -> Iterator[Lack]:
+    """Tables of which PostgreSQL refuses every UPDATE, for what publications leave out beside REPLICA IDENTITY FULL."""
     for role, found in facts.tables.items():
-        lists = [name for name, fails in (found["narrowed"] or {}).items() if fails]
-        if found["identity"] == "f" and lists:
-            yield (mapping.orders.table if role == "orders" else mapping.positions.table), lists
+        if found["identity"] != "f":
+            continue
+        table = mapping.orders.table if role == "orders" else mapping.positions.table
+        if lists := [name for name, fails in (found["narrowed"] or {}).items() if fails]:
+            yield Lack(
+                f"{table} has REPLICA IDENTITY FULL and a column list in the publication {', '.join(lists)}: "
+                "every UPDATE of it fails",
+                "ALTER PUBLICATION ... SET TABLE without the list, or REPLICA IDENTITY DEFAULT and mode: scan",
+            )
+        if found["unpublished"]:
+            yield Lack(
+                f"{table} has REPLICA IDENTITY FULL and a generated column that the publication "
+                f"{', '.join(found['unpublished'])} leaves out: every UPDATE of it fails",
+                "ALTER PUBLICATION ... SET (publish_generated_columns = stored), or for a virtual column "
+                "REPLICA IDENTITY DEFAULT and mode: scan",
+            )
 
 
 def _table(found: Mapping[str, Any], table: TableName) -> Iterator[Lack]:

@@ -1,7 +1,7 @@
 -- Whether the change feed can work here: everything that its preflight looks at, in one row. Read-only.
 -- $1, $2 and $3, $4: schema and name of the two tables; $5: the publication.
 WITH found AS (
-    SELECT wanted.role, c.oid, c.relkind, c.relpersistence, c.relreplident
+    SELECT wanted.role, c.oid, c.relkind, c.relpersistence, c.relreplident, n.nspname, c.relname
     FROM (VALUES ('orders', $1::text, $2::text), ('positions', $3::text, $4::text)) AS wanted (role, schema, name)
     JOIN pg_class c ON c.relname = wanted.name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
     JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -28,6 +28,16 @@ SELECT current_setting('wal_level') AS wal_level,
                                 FROM pg_publication p, pg_publication_rel r
                                 WHERE r.prpubid = p.oid AND r.prrelid = c.oid
                                   AND ((to_jsonb(r) ->> 'prattrs') IS NOT NULL OR (to_jsonb(r) ->> 'prqual') IS NOT NULL)),
+                   -- Since PostgreSQL 18 a generated column that is not published does so, too; a virtual one never is.
+                   'unpublished', (SELECT json_agg(p.pubname ORDER BY p.pubname)
+                                   FROM pg_publication p
+                                   JOIN pg_publication_tables t ON t.pubname = p.pubname
+                                   WHERE t.schemaname = c.nspname AND t.tablename = c.relname
+                                     AND (p.pubupdate OR p.pubdelete) AND (to_jsonb(p) ->> 'pubgencols') IS NOT NULL
+                                     AND EXISTS (SELECT FROM pg_attribute a
+                                                 WHERE a.attrelid = c.oid
+                                                   AND (a.attgenerated = 'v' OR (a.attgenerated = 's'
+                                                        AND (to_jsonb(p) ->> 'pubgencols') = 'n')))),
                    'types', (SELECT json_object_agg(a.attname, format_type(a.atttypid, NULL)) FROM pg_attribute a
                              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
                    'unique', (SELECT json_agg(a.attname) FROM pg_index i
