@@ -34,8 +34,8 @@ WITHOUT_FEED = """
     DROP PUBLICATION IF EXISTS po_exporter;
     ALTER TABLE orders REPLICA IDENTITY DEFAULT;
     ALTER TABLE positions REPLICA IDENTITY DEFAULT"""
-# Each order in a transaction of its own. Its fill time is another one, which changes no answer, but all that rests on the
-# order has to be asked again; columns that no check can see would not even be looked at.
+# Each order in a transaction of its own. Its fill time is another one, which changes no answer; yet all that rests on
+# the order has to be asked again. A column that no check can see would not even be looked at.
 TOUCH = """
 DO $$
 DECLARE touched uuid;
