@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,11 @@ PAGES = {
 CHECKS = load_checks()
 METRICS = {family.name for family in CATALOG}
 EXAMPLES = Path(__file__).with_name("check_examples.sql")
-POSITION = "00000000-0000-4000-b000-0000000000a1"
+RULES = (ROOT / "alerts" / "position-order.rules.yaml").read_text(encoding="utf-8")
+STAND_FOR = {
+    "POSITION": "00000000-0000-4000-b000-0000000000a1", "NAME": "trading", "FILE": "po.yaml", "URL": "https://x.example/",
+}  # fmt: skip
+"""What a reader puts in place of the words in capitals."""
 
 # The clock of the examples; a function found before PostgreSQL's own.
 FROZEN = "".join(
@@ -79,7 +84,8 @@ def commands(page: str) -> Iterator[list[str]]:
     for line in lines:
         found = re.fullmatch(r"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\S*/)?po-exporter( .*)?", line)
         if found:
-            yield shlex.split(found[1] or "", comments=True)
+            words = shlex.split(found[1] or "", comments=True)
+            yield list(takewhile(lambda word: word != "|" and not word.startswith(">"), words))
 
 
 def anchors(text: str) -> set[str]:
@@ -146,9 +152,9 @@ async def test_every_command_that_asks_a_database_answers(examples, po_exporter,
         for words in commands(page)
         if words and words[0] not in ("run", "demo", "install")
     }
-    assert {words[0] for words in asking} == {"check", "doctor", "trail", "config"}
+    assert {words[0] for words in asking} == {"check", "doctor", "trail", "config", "rules", "dashboards"}
     for words in asking:
-        typed = [*words[:1], *(POSITION if re.fullmatch("[A-Z_]+", word) else word for word in words[1:])]
+        typed = [*words[:1], *(STAND_FOR.get(word, word) for word in words[1:])]
         env = {} if "--config" in words else {"PO_EXPORTER_DSN": examples.reader_dsn}
         finished = await cli(*typed, env=env)
         # The examples are wrong, so that 1 is the answer of those that have a verdict.
@@ -293,6 +299,7 @@ def test_no_metric_is_made_up(page):
     known = {f"{family.name}{end}" for family in CATALOG for end in (suffixes if family.kind == "histogram" else ("",))}
     known |= {part for key in keys() for part in key.path}  # the guide's block and its feature flags
     known |= {"position_order_data_quality", "position_order_migration"}  # the guide's modules
+    known |= {*re.findall(r"position_order_exporter_notification_[a-z_]+", RULES)}  # an alert waits for those
     assert set(re.findall(r"\bposition_order_[a-z_]*[a-z]\b", PAGES[page])) - known == set()
 
 

@@ -17,8 +17,6 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCKS = [ROOT / "requirements.lock", ROOT / "requirements-test.lock"]
-RULES = sorted(ROOT.glob("alerts/*.rules.yaml"))
-RULE_TESTS = sorted(ROOT.glob("alerts/*.test.yaml"))
 CONFIGS = sorted(ROOT.glob("config/*.yaml"))
 
 # What Make and the tools write.
@@ -100,17 +98,6 @@ def test_there_are_configurations_to_start_from():
 async def test_every_configuration_is_valid(path, cli):
     finished = await cli("config", "check", config=path)
     assert finished.status == 0, finished
-
-
-@pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
-async def test_the_alert_rules_are_without_fault(path, promtool):
-    assert path.with_name(path.name.replace(".rules.", ".test.")) in RULE_TESTS, "rules have a test beside them"
-    await promtool("check", "rules", "--lint=all", "--lint-fatal", path)
-
-
-@pytest.mark.parametrize("path", RULE_TESTS, ids=lambda path: path.name)
-async def test_the_alert_rules_fire_when_they_should(path, promtool):
-    await promtool("test", "rules", path)
 
 
 def _locked(path: Path) -> dict[str, str]:
