@@ -13,7 +13,8 @@ from po_exporter.model import CheckResult, Finding, LinkRate, Status
 from po_exporter.secret import Secret
 from po_exporter.sql import CheckFile, load_checks
 from po_exporter.watch.answer import Question, Terms
-from po_exporter.watch.monitor import Monitor, Watched
+from po_exporter.watch.monitor import Monitor
+from po_exporter.watch.watched import Watched
 from rows import SECOND, TICK, Rules
 
 

@@ -21,8 +21,8 @@ from po_exporter.sql import LINK_RATE
 from po_exporter.watch.answer import Answer, Question
 from po_exporter.watch.asking import Asking
 from po_exporter.watch.incremental import Incremental
-from po_exporter.watch.monitor import Watched
 from po_exporter.watch.poll import Outcome, Poller
+from po_exporter.watch.watched import Watched
 from rows import Rules
 
 PREPARE = """

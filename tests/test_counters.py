@@ -12,7 +12,8 @@ import pytest
 from asking import Asked, watched
 from parts.database import Database
 from po_exporter.model import Histogram
-from po_exporter.watch.monitor import Monitor, Watched
+from po_exporter.watch.monitor import Monitor
+from po_exporter.watch.watched import Watched
 from rows import NOW, SECOND, Order, Position, Rules, fill, freeze, mapping, move_clock, order, position
 
 UNLINKED, AGED = ("UNLINKED_FILLED_ORDER", "high"), ("AGED_UNLINKED_ORDER", "high")

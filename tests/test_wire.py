@@ -79,7 +79,7 @@ async def test_one_that_hangs_holds_up_no_other(database, proxy, exporter, cli):
         assert await hangs.value("exporter_checks_total", check="link_rate") - asked <= 1
         assert await goes_on.value("up") == 1
         assert await running.stop() == 0
-    assert connections.most <= 4
+    assert connections.most <= 6
     finished = await cli("check", "--format", "json", config=settings(proxy.reader_dsn, database.reader_dsn))
     assert finished.status == 3
     assert {each["database"]: each["verdict"] for each in finished.json["databases"]} == {
@@ -89,7 +89,7 @@ async def test_one_that_hangs_holds_up_no_other(database, proxy, exporter, cli):
 
 
 async def test_the_wire_may_break_in_any_way(database, proxy, exporter):
-    """Never more than two sessions of ours, whatever happens; and each time it comes back."""
+    """Never more than three sessions of ours, whatever happens; and each time it comes back."""
     await populate(database)
     role = database.create_role("SELECT ON orders, positions")
     name = role.split("//")[1].split(":")[0]
@@ -108,7 +108,7 @@ async def test_the_wire_may_break_in_any_way(database, proxy, exporter):
             await sidecar.polls(1)
             proxy.heal()
             await sidecar.until_up(1)
-    assert connections.most <= 2
+    assert connections.most <= 3
     assert await sidecar.issues_total() == COUNTED
 
 

@@ -19,7 +19,8 @@ from po_exporter.expose.rules import Ruled, RuledCheck
 from po_exporter.expose.server import Listen, Server, View, faults_of
 from po_exporter.model import Status
 from po_exporter.watch.answer import Question, Terms
-from po_exporter.watch.monitor import Monitor, Watched
+from po_exporter.watch.monitor import Monitor
+from po_exporter.watch.watched import Watched
 
 log = structlog.get_logger()
 
@@ -60,7 +61,8 @@ def watched(config: Config, name: str) -> Watched:
         interval=monitor.interval,
         polls=config.polls(name),
         mode=monitor.mode,
-        feed=_feed_target(database),
+        feed=_feed_target(name, database),
+        control=_direct(name, database) if config.leader == "auto" else None,
         state_budget=int(monitor.state_budget),
     )
 
@@ -83,10 +85,14 @@ def ruled(config: Config, job: str, runbooks: str) -> Ruled:
     return Ruled(checks, config.monitor.interval, config.monitor.window, job, runbooks)
 
 
-def _feed_target(database: Database) -> Target | None:
-    """Where the change feed connects: as a role of its own, or past a pooler; None for the reader's own place."""
-    dsn = database.feed_dsn or database.direct_dsn
-    return Target(database.name, dsn, database.password if dsn is database.direct_dsn else None) if dsn else None
+def _direct(name: str, database: Database) -> Target:
+    """Where a session of our own is to be had: past a pooler, if there is one."""
+    return Target(name, database.direct_dsn or database.dsn, database.password)
+
+
+def _feed_target(name: str, database: Database) -> Target:
+    """Where the change feed connects: as a role of its own, or where the reader does, past a pooler."""
+    return Target(name, database.feed_dsn) if database.feed_dsn else _direct(name, database)
 
 
 def listen(config: Config) -> Listen:

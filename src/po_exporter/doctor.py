@@ -20,9 +20,9 @@ from po_exporter.database.session import Session, Snapshot
 from po_exporter.errors import DatabaseError, DeadlinePassed
 from po_exporter.watch.answer import Question
 from po_exporter.watch.asking import Asking
-from po_exporter.watch.monitor import Watched
 from po_exporter.watch.readiness import PUBLICATION, Facts, lacks, stopped
 from po_exporter.watch.statement import compose_query
+from po_exporter.watch.watched import Watched
 
 FEED = "incremental feed"
 CLOCKS_APART = 1.0

@@ -31,7 +31,8 @@ from po_exporter.errors import UsageError
 from po_exporter.expose.api import status_json
 from po_exporter.model import Status, Verdict
 from po_exporter.repair.trail import read_trail
-from po_exporter.watch.monitor import Monitor, Watched
+from po_exporter.watch.monitor import Monitor
+from po_exporter.watch.watched import Watched
 
 SEVERITY = ("high", "medium", "low")
 

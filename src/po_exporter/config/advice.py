@@ -93,8 +93,6 @@ def _not_yet(settings: Settings) -> Iterator[str]:
         yield "notify.digest.schedule is set, but this version sends no digest yet."
     if notify.templates:
         yield "notify.templates is set, but this version sends no summaries yet."
-    if "leader" in settings.model_fields_set and settings.leader == "auto":
-        yield "leader is auto, but this version elects none yet: run one replica, or each of them polls."
     if settings.fix.allow:
         yield "fix.allow names fixes, but this version makes none yet."
     if settings.reconcile.enabled:

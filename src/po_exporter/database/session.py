@@ -157,7 +157,7 @@ class Session:
             pids, starts = zip(*self._given_up, strict=True)
             self._given_up = []
             try:
-                await connection.fetch(sql.read("reap.sql"), list(pids), list(starts))
+                await connection.fetch(sql.read("reap.sql"), list(pids), list(starts), 0)
             except DRIVER_ERRORS as error:
                 await self.close()
                 raise translate(error) from None

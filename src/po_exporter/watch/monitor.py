@@ -6,9 +6,8 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
 import structlog
 
@@ -16,12 +15,13 @@ from po_exporter.database.catalog import Catalog
 from po_exporter.database.schema import Presenter
 from po_exporter.database.session import Session, Target
 from po_exporter.errors import DatabaseError, DeadlinePassed, Missing, NoRight
-from po_exporter.mapping import SchemaMapping
 from po_exporter.model import CheckResult, FeedStatus, Mode, Result, Status
-from po_exporter.watch.answer import Question, Terms
+from po_exporter.watch.answer import Question
 from po_exporter.watch.incremental import Incremental
+from po_exporter.watch.lease import Lease
 from po_exporter.watch.poll import Outcome, Poller
 from po_exporter.watch.tally import Tally, unanswered
+from po_exporter.watch.watched import Watched, wider
 
 log = structlog.get_logger()
 
@@ -37,46 +37,27 @@ OF_THE_SESSION = (NoRight.reason, Missing.reason)
 """Another session may see what this one does not: after ALTER ROLE ... SET search_path, or DROP and CREATE ROLE."""
 
 
-WantedMode = Literal["scan", "incremental", "auto"]
-
-
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """One database and everything that is to be known about watching it.
-
-    ``feed`` is where the change feed connects, the reader's own place if None; ``state_budget`` is in bytes.
-    """
-
-    target: Target
-    environment: str | None
-    mapping: SchemaMapping
-    questions: tuple[Question, ...]
-    terms: Terms
-    interval: timedelta
-    polls: bool = True
-    mode: WantedMode = "scan"
-    feed: Target | None = None
-    state_budget: int = 64_000_000
-
-    @property
-    def name(self) -> str:
-        """The value of the ``database`` label."""
-        return self.target.name
-
-
 class Monitor:
     """Asks one database at its interval and holds what is known of it; all on its own, whatever the others do."""
 
     def __init__(self, watched: Watched, delay: float = 0.0) -> None:
         self._delay = delay
+        self._next: Watched | None = None
+        self._wake = asyncio.Event()
+        self._lease: Lease | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._stands: tuple[Target | None, timedelta] | None = None
+        self._term: int | None = None
+        self._begin(watched)
+
+    def _begin(self, watched: Watched) -> None:
+        """Know nothing yet."""
         self._tally = Tally()
         self._results: dict[str, CheckResult] = {}
         self._errors: dict[str, set[str]] = {}
         self._lost_because: set[str] = set()
         self._due: dict[str, float] = {}
         self._said: set[str] = set()
-        self._next: Watched | None = None
-        self._wake = asyncio.Event()
         self._failures_in_a_row = 0
         self._last_duration = 0.0
         self._last_success = 0.0
@@ -84,13 +65,23 @@ class Monitor:
         self._mode: Mode = "scan"
         self._drift = 0
         self._poller = Poller(Session(watched.target), watched.mapping, watched.terms)
-        self._status = Status(watched.name, watched.interval.total_seconds())
+        self.watched = watched
+        self._status = self._blank()
         self._adopt(watched, wider=set())
         self._publish(up=None)
 
     @property
     def status(self) -> Status:
-        """What may be shown now. ``ready``: a poll was answered less than three intervals ago, or none is wanted."""
+        """What may be shown now; of one who follows, or has not answered since it took over, nothing that it knew.
+
+        ``ready``: a poll was answered less than three intervals ago, or none is wanted; or the database is followed.
+        """
+        lease = self._lease
+        if lease and not (lease.leads and self._term in (None, 0, lease.term)):
+            reached, leads = lease.why is None, lease.leads
+            return replace(
+                self._blank(), leader=leads, up=None if reached else False, error=lease.why, ready=reached and not leads
+            )
         interval = max(self.watched.interval.total_seconds(), self._last_duration)
         fresh = time.monotonic() - self._last_success < 3 * interval
         return replace(self._status, ready=not self.watched.polls or bool(self._status.up and fresh))
@@ -104,17 +95,18 @@ class Monitor:
         """Poll until cancelled. The connection is closed, and what runs on the server cancelled, before it ends."""
         try:
             await self._rest(self._delay)
-            self._follow()
+            await self._stand()
             while True:
                 if self._next:
                     await self._switch(self._next)
-                    self._follow()
+                    await self._stand()
                 started = time.monotonic()
-                if self.watched.polls:
+                if self.watched.polls and await self._leads():
+                    self._follow()
                     await self.poll()
                 await self._rest(self._pause(started))
         finally:
-            await self._poller.close()
+            await asyncio.gather(self._poller.close(), self._stand_down())
 
     async def poll(self) -> Status:
         """Ask every due check once. Failures are part of the status, not raised."""
@@ -136,9 +128,47 @@ class Monitor:
             await self._poller.session.close()
         return self.status
 
+    def _blank(self) -> Status:
+        watched = self.watched
+        return Status(watched.name, watched.interval.total_seconds(), environment=watched.environment)
+
     async def close(self) -> None:
         """Close the connections; for one who polls by hand."""
         await self._poller.close()
+
+    async def _stand(self) -> None:
+        """Stand for the lead, where there is one to be had."""
+        watched = self.watched
+        wanted = (watched.control, watched.interval) if watched.polls else (None, watched.interval)
+        if wanted == self._stands:
+            return
+        await self._stand_down()
+        self._stands = wanted
+        if watched.control and watched.polls:
+            self._lease = Lease(watched.control, watched.interval, self._wake.set)
+            self._keeping = asyncio.create_task(self._lease.run(), name=f"lease {watched.name}")
+            self._keeping.add_done_callback(lambda _: self._wake.set())
+            self._term = self._term and 0  # what is known is kept, if nobody else gets the lead meanwhile
+
+    async def _stand_down(self) -> None:
+        keeping, self._keeping, self._lease = self._keeping, None, None
+        if keeping:
+            keeping.cancel()
+            await asyncio.wait([keeping])
+
+    async def _leads(self) -> bool:
+        """Whether this replica is the one to poll. What was known before somebody else led is forgotten first."""
+        if self._lease is None or self._keeping is None:
+            return True
+        if self._keeping.done():
+            self._keeping.result()  # a defect ends the process; else there is but this replica
+        await self._lease.known.wait()
+        leads, term = self._lease.leads, self._lease.term if self._lease.leads else None
+        if self._term is not None and self._term != term and not (self._term == 0 and leads):
+            await self._poller.close()
+            self._begin(self.watched)
+        self._term = term
+        return leads
 
     def _follow(self) -> None:
         """From now on learn what changed, where that is wanted: only a loop is worth a change feed."""
@@ -187,7 +217,7 @@ class Monitor:
         if (watched.target, watched.mapping) != (before.target, before.mapping):
             old.watch.forget()
         self._poller = Poller(session, watched.mapping, watched.terms, old.watch)
-        self._adopt(watched, wider=_wider(before, watched), longer_grace=watched.terms.grace > before.terms.grace)
+        self._adopt(watched, wider=wider(before, watched), longer_grace=watched.terms.grace > before.terms.grace)
         # What could not be read cannot be read until a poll has shown otherwise.
         up = known.up if watched.polls and (self._results or known.up is False) else None
         self._publish(up=up, error=None if up is None else known.error)
@@ -327,13 +357,3 @@ class Monitor:
         except TimeoutError:
             return
         self._wake.clear()
-
-
-def _wider(before: Watched, after: Watched) -> set[str]:
-    """The checks that may find more from now on in what was there all the time."""
-    terms, were = after.terms, before.terms
-    asked = {question.name: (question.file, question.tolerance) for question in before.questions}
-    moved = (after.target, after.mapping) != (before.target, before.mapping)
-    # A narrower window counts as well: more is too old for it.
-    everything = moved or terms.window != were.window or terms.grace < were.grace
-    return {q.name for q in after.questions if everything or asked.get(q.name) != (q.file, q.tolerance)}

@@ -1,0 +1,159 @@
+"""Who leads a database: of several replicas the one that holds a session advisory lock, on a connection of its own.
+
+The server ends a session that it has not heard of for as long as a lease takes, so that a leader that is frozen or cut
+off loses the lock; its own clock tells it so before anybody else can have it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+
+import structlog
+
+from po_exporter import sql
+from po_exporter.database.failures import DRIVER_ERRORS, translate
+from po_exporter.database.session import Connection, Session, Target
+from po_exporter.errors import DatabaseError, QueryFailed
+
+log = structlog.get_logger()
+
+SHORTEST = timedelta(seconds=5)
+"""A lease takes one interval, and this at least."""
+GHOST_TIMEOUT = 1000
+"""Milliseconds that the end of a session of our own may take."""
+BEATS = 3
+"""Heartbeats a lease: one may be late, or lost, without the lead."""
+
+
+class Lease:
+    """The lead of one database, as far as this replica knows; kept by ``run``. ``changed`` is called when it changes.
+
+    ``term`` counts how often it was gained where somebody else may have had it: what was known before is then old.
+    ``why`` is why the database could not be reached at the last heartbeat, None where it was.
+    """
+
+    def __init__(self, target: Target, interval: timedelta, changed: Callable[[], None]) -> None:
+        self.term = 0
+        self.why: str | None = None
+        self.known = asyncio.Event()
+        self._seconds = max(interval, SHORTEST).total_seconds()
+        self._session = Session(target)
+        self._changed = changed
+        self._connection: Connection | None = None
+        self._backend: tuple[str, str] | None = None
+        self._soon = asyncio.Event()
+        self._until = 0.0
+        self._others = False
+        self._new_term = True
+        self._assumed = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether it has the lock, beyond doubt: nobody else can send or write now."""
+        return self._assumed or (
+            time.monotonic() < self._until and self._connection is not None and not self._connection.is_closed()
+        )
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is the one to poll: it has the lock, or knows of nobody else who could have it."""
+        return self.holds or not (self._others or self._expired)
+
+    @property
+    def _expired(self) -> bool:
+        """Whether it was silent for too long, frozen or starved: who came meanwhile, nobody knows."""
+        return 0 < self._until < time.monotonic()
+
+    async def run(self) -> None:
+        """Get the lead when it is to be had, and keep it, until cancelled. The connection is closed before it ends."""
+        led: bool | None = None
+        try:
+            while not self._assumed:
+                self._soon.clear()
+                await self._beat()
+                self.known.set()
+                if led != self.leads:
+                    led = self.leads
+                    log.info("leading" if led else "following", database=self._session.target.name)
+                    self._changed()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._soon.wait(), self._seconds / BEATS)
+        finally:
+            await self._give_up()
+
+    async def _beat(self) -> None:
+        self._others |= self._expired
+        reused = self._connection
+        try:
+            await self._ask()
+        except DatabaseError as error:
+            await self._give_up()
+            if reused:  # its end says nothing of the database as it is now
+                await self._beat()
+                return
+            if self.why is None:
+                log.warning("lead_unknown", database=self._session.target.name, message=str(error))
+            self.why = str(error)
+
+    async def _ask(self) -> None:
+        """One heartbeat. Raises DatabaseError."""
+        begun = time.monotonic()
+        try:
+            connection = self._connection or await self._connect()
+            if connection is None:
+                return
+            timeout = self._seconds * (BEATS - 1) / BEATS
+            row = await connection.fetchrow(sql.read("leader.sql"), self._session.target.name, timeout=timeout)
+        except DRIVER_ERRORS as error:
+            raise translate(error) from None
+        if row is None:  # a query without FROM has one row; the type does not say so
+            raise QueryFailed("the heartbeat had no answer")
+        self.why, self._connection = None, connection
+        self._others = row["others"]
+        if not row["leads"]:
+            self._until, self._new_term = 0.0, True
+        else:
+            if self._new_term:
+                self.term, self._new_term = self.term + 1, False
+            # The server counts from when it heard this, so that its end of it comes later.
+            self._until = begun + self._seconds
+
+    async def _connect(self) -> Connection | None:
+        """A session of our own, or None where there is a pooler: there is no lead to be had then."""
+        connection = await self._session.connect()
+        if await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid():
+            # A lock, and whatever is set, would be some pooled session's, and stay behind there.
+            await self._session.close()
+            self._assumed, self.why = True, None
+            log.warning(
+                "no_leader_lock",
+                database=self._session.target.name,
+                message="a pooler is in between, so that this is taken for the only replica; set direct_dsn past it",
+            )
+            return None
+        milliseconds, seconds = round(1000 * self._seconds), max(1, round(self._seconds / BEATS))
+        settings = {
+            "idle_session_timeout": milliseconds,
+            "statement_timeout": milliseconds,
+            # Where the network is cut, the server notices by these.
+            "tcp_user_timeout": milliseconds,
+            "tcp_keepalives_idle": seconds,
+            "tcp_keepalives_interval": seconds,
+            "tcp_keepalives_count": BEATS,
+            "application_name": "'po-exporter leader'",
+        }
+        await connection.execute("; ".join(f"SET {name} = {value}" for name, value in settings.items()))
+        if self._backend:  # our own session before this one, which may not have noticed that we are gone
+            await connection.fetch(sql.read("reap.sql"), *([each] for each in self._backend), GHOST_TIMEOUT)
+        (session,) = await connection.fetch(sql.read("backend.sql"))
+        self._backend = session["pid"], session["backend_start"]
+        connection.add_termination_listener(lambda _: self._soon.set())
+        return connection
+
+    async def _give_up(self) -> None:
+        self._until, self._connection = 0.0, None
+        await self._session.close()
