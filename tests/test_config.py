@@ -226,7 +226,6 @@ WARNED = {
     "{d}feature_flags: {{position_order_monitoring: {{environments: [y]}}}}": "databases.t is not polled",
     "{d}feature_flags: {{position_order_monitoring: {{enabled: false}}}}": "position_order_monitoring is off",
     "{d}server: {{reload: true}}": "server.reload is on, but without server.tokens_file",
-    "{d}leader: auto": "elects none yet",
     "{d}notify: {{slack: {{token: x}}}}": "notify.slack is set, but this version sends no summaries yet.",
     "{d}notify: {{email: {{host: x}}}}": "notify.email is set",
     "{d}notify: {{webhook: {{url: 'http://x'}}}}": "notify.webhook is set",

@@ -192,3 +192,15 @@ async def test_a_lease_ends_for_its_holder_before_the_server_gives_it_to_another
     keeping.cancel()
     await asyncio.wait([keeping])
     assert await database.fetchval(LOCKS) == 0
+
+
+async def test_doctor_says_what_a_pooler_takes_away(database, pooler, cli):
+    await populate(database)
+    finished = await cli("doctor", "--format", "json", config=settings(pooler.reader_dsn))
+    (told,) = [each for each in finished.json["databases"][0]["remarks"] if each["subject"] == "leader"]
+    assert (told["level"], told["action"]) == ("advice", "set direct_dsn past the pooler to run several")
+    finished = await cli("doctor", "--format", "json", config=settings(database.reader_dsn))
+    remarks = finished.json["databases"][0]["remarks"]
+    assert [each for each in remarks if each["subject"] == "leader"] == []
+    (told,) = [each["message"] for each in remarks if each["subject"] == "connections"]
+    assert told.startswith("3 will be used (the reader, the change feed, the leader's lock); ")

@@ -83,7 +83,14 @@ async def _examine(watched: Watched, session: Session, snapshot: Snapshot) -> As
     kind = "standby" if snapshot.standby else "primary"
     through = "directly" if session.direct else "through a transaction pooler"
     yield Remark(Level.OK, "connection", f"PostgreSQL {server['version']}, a {kind}, reached {through}")
-    for remark in _server(server, feed=watched.mode != "scan"):
+    if watched.control == watched.target and not session.direct:
+        yield Remark(
+            Level.ADVICE,
+            "leader",
+            "through a transaction pooler there is no leader's lock: this is taken for the only replica",
+            "set direct_dsn past the pooler to run several",
+        )
+    for remark in _server(server, watched):
         yield remark
     if watched.mode != "scan":
         async for remark in _feed(watched, snapshot):
@@ -116,7 +123,7 @@ async def _examine(watched: Watched, session: Session, snapshot: Snapshot) -> As
         yield await _check(asking, question)
 
 
-def _server(row: asyncpg.Record, *, feed: bool) -> Iterator[Remark]:
+def _server(row: asyncpg.Record, watched: Watched) -> Iterator[Remark]:
     if row["superuser"]:
         yield Remark(
             Level.ADVICE,
@@ -140,10 +147,12 @@ def _server(row: asyncpg.Record, *, feed: bool) -> Iterator[Remark]:
         )
     free = row["max_connections"] - row["connections"]
     limit = row["connection_limit"]
+    wanted = {"the reader": True, "the change feed": watched.mode != "scan", "the leader's lock": watched.control}
+    users = [user for user, is_wanted in wanted.items() if is_wanted]
     yield Remark(
         Level.OK if limit != 0 and free > 0 else Level.PROBLEM,
         "connections",
-        f"{'2 will be used (the reader, and the change feed)' if feed else '1 will be used (the reader)'}; "
+        f"{len(users)} will be used ({', '.join(users)}); "
         f"{row['connections']} of {row['max_connections']} are taken now"
         + (f", and {row['role']} may have {limit}" if limit >= 0 else ""),
     )
