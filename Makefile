@@ -20,7 +20,8 @@ demo: $(VENV)/.demo
 	@$(BIN)/po-exporter demo $(ARGS)
 
 # What the tests of operating it run: both majors of helm, Grafana's types, checkov, and a base for the image.
-OPERATE := .cache/helm/3/helm .cache/helm/4/helm .cache/grafana/dashboard.schema.json .cache/checkov/bin/checkov
+OPERATE := .cache/helm/3/helm .cache/helm/4/helm .cache/grafana/dashboard.schema.json .cache/checkov/bin/checkov \
+  .cache/image-base/root
 
 test: $(VENV)/.test parts $(OPERATE) $(patsubst %,.cache/postgres/%/bin/postgres,$(POSTGRES) $(OLDER_POSTGRES)) lint
 	@# In two halves side by side, because tests wait more than they work; the second one's output follows the first's.
@@ -46,10 +47,12 @@ bench: $(VENV)/.test
 
 # The exact versions that the image and the tests install, with their hashes and without any registry's address.
 lock: .cache/uv/bin/uv
-	$(LOCK) --output-file requirements.lock
-	$(LOCK) --extra test --no-emit-package po-exporter --constraint requirements.lock --output-file requirements-test.lock
+	$(LOCK) pyproject.toml --output-file requirements.lock
+	$(LOCK) pyproject.toml --extra test --no-emit-package po-exporter --constraint requirements.lock \
+	  --output-file requirements-test.lock
+	$(LOCK) --group image --output-file requirements-image.lock
 LOCK = .cache/uv/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
-	--custom-compile-command "make lock" pyproject.toml
+	--custom-compile-command "make lock"
 
 # What is written by code and committed: a test says when it is out of date.
 generated: $(VENV)/.test
@@ -118,6 +121,10 @@ GRAFANA := @grafana/schema@13.2.3 typescript@5.9.3 ts-json-schema-generator@2.4.
 	@rm -rf .cache/checkov
 	@$(BIN)/python -m venv .cache/checkov
 	@.cache/checkov/bin/python -m pip install --quiet --disable-pip-version-check checkov==3.3.30
+
+# A base for the image. Only root can make one; where it cannot be had, the image's tests are skipped.
+.cache/image-base/root: tests/parts/image_base | parts
+	@[ "$$(id -u)" -ne 0 ] || tests/parts/image_base $(@D)
 
 .cache/uv/bin/uv: | $(VENV)/pyvenv.cfg
 	$(PIP) --target .cache/uv uv==$(UV)

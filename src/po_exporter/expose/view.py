@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from po_exporter import __version__
+from po_exporter import __revision__, __version__
 from po_exporter.model import CheckResult, Result, Status
 
 LINK_RATE = "link_rate"
@@ -24,7 +24,7 @@ class View:
     config_loaded: bool
     config_loaded_at: datetime
     version: str = __version__
-    revision: str = "unknown"
+    revision: str = __revision__
 
 
 def shown_result(status: Status) -> Result | None:
