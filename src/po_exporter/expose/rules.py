@@ -32,6 +32,8 @@ TOO_OLD = timedelta(hours=1)
 SETTLED = timedelta(minutes=10)
 """What a trading API's separate transactions may show for a moment is no alert."""
 SLOW = timedelta(seconds=60)
+SCRAPED = timedelta(minutes=2)
+"""What Prometheus knows is as old as its last scrape: a minute by its default, and one may have failed."""
 BURST = 10
 
 HEADER = """\
@@ -278,9 +280,11 @@ def _operation(ruled: Ruled) -> Iterator[Alert]:
     )
     yield Alert(
         "PositionOrderCheckStale",
-        dedent("""\
+        dedent(f"""\
             time() - position_order_check_last_success_timestamp_seconds
-            > on (database, check) 3 * max by (database, check) (position_order_check_interval_seconds)"""),
+            > on (database, check) clamp_min(
+              3 * max by (database, check) (position_order_check_interval_seconds), {SCRAPED.total_seconds():g}
+            )"""),
         "warning",
         "A check's answer is old",
         "{{ $labels.check }} was last answered in {{ $labels.database }} {{ $value | humanizeDuration }} ago",
