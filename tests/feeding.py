@@ -17,7 +17,7 @@ from po_exporter.database.catalog import quote, quote_table
 from po_exporter.database.session import Session, Target
 from po_exporter.mapping import GAL_FRIDAY, SchemaMapping
 from po_exporter.secret import Secret
-from po_exporter.sql import LINK_RATE
+from po_exporter.sql import LINK_RATE, CheckFile
 from po_exporter.watch.answer import Answer, Question
 from po_exporter.watch.asking import Asking
 from po_exporter.watch.incremental import Incremental
@@ -107,8 +107,9 @@ class Following:
         *,
         budget: int = BUDGET,
         kind: type[Checked] = Checked,
+        checks: Sequence[CheckFile] | None = None,
     ) -> None:
-        self.watched: Watched = watched(dsn, mapping, rules)
+        self.watched: Watched = watched(dsn, mapping, rules, checks=checks)
         self.poller = Poller(Session(self.watched.target), mapping, self.watched.terms)
         self.poller.incremental = self.incremental = kind(
             target=Target("test", Secret(feed_dsn)),

@@ -18,7 +18,7 @@ from feeding import Checked, Following, close_all
 from parts.database import Database
 from po_exporter import sql
 from po_exporter.database import session
-from po_exporter.watch import feed, incremental
+from po_exporter.watch import changes, feed, incremental
 from po_exporter.watch.answer import Answer, Question
 from po_exporter.watch.asking import Asking
 from po_exporter.watch.changes import Changes, Columns, Values
@@ -120,10 +120,10 @@ def old_links_ignored(patch: Patch) -> None:
 def generated_columns_ignored(patch: Patch) -> None:
     """What the stream leaves out is taken to be as it was."""
 
-    def same(self: Columns, relation: Relation, old: Values, new: Values) -> bool:
-        return all(old.get(name) == new.get(name) for name in self.mapped[relation.oid])
+    def differ(columns: frozenset[str], old: Values | None, new: Values | None) -> bool:
+        return old is None or new is None or any(old.get(name) != new.get(name) for name in columns)
 
-    patch.setattr(Columns, "_looks_the_same", same)
+    patch.setattr(changes, "_differ", differ)
 
 
 def nothing(patch: Patch) -> None:

@@ -6,9 +6,12 @@ Nothing here is ever NULL where a truth value is meant, but for ``positions.acti
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from po_exporter.mapping import SchemaMapping
+
+_PLACE = re.compile(r"\{(?:raw:)?(\w+)\}")
 
 Templates = dict[str, str]
 """Canonical name (``orders.filled``) -> SQL with ``{name}`` for the columns of the same relation."""
@@ -107,6 +110,23 @@ def derived(mapping: SchemaMapping, naive: frozenset[str], *, unbounded: bool) -
         if unbounded
         else _within("opened_at", zone("positions.opened_at", positions.timezone)),
     }
+
+
+def sources(templates: Templates, names: Iterable[str]) -> set[str]:
+    """The mapping's columns that these canonical columns are made of, such as ``orders.status``."""
+    found: set[str] = set()
+    for name in names:
+        relation = name.split(".")[0]
+        if relation == "ledger":
+            found |= sources(templates, LEDGER_COLUMNS)
+        elif relation == "broken_links":
+            found |= {*BROKEN_LINKS_COLUMNS}
+        elif name in templates:
+            parts = _PLACE.findall(templates[name])
+            found |= sources({**templates, name: ""}, (f"{relation}.{part}" for part in parts))
+        else:
+            found.add(name)
+    return found
 
 
 LEDGER_COLUMNS = ("orders.position_id", "orders.counts", "orders.contribution")

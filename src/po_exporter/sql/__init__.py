@@ -30,7 +30,7 @@ KEPT_FLAT = "@kept_flat"
 KEYS = "help issue_type entity priority scope settles incremental group tolerance needs uses off_when runbook".split()
 _HEADER = re.compile(r"--\s*([a-z_]+):\s*(.*)")
 _NO_CODE = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
-_MARKS = re.compile(rf"({re.escape(OPTIONAL)}|{re.escape(KEPT_FLAT)})$")
+MARKS = re.compile(rf"({re.escape(OPTIONAL)}|{re.escape(KEPT_FLAT)})$")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
 
 
@@ -144,7 +144,7 @@ def parse_check(name: str, text: str, path: str) -> CheckFile:
     def columns(key: str) -> frozenset[str]:
         names = header.get(key, "").replace(",", " ").split()
         for column in names:
-            if _MARKS.sub("", column) not in CANONICAL:
+            if MARKS.sub("", column) not in CANONICAL:
                 near = get_close_matches(column, CANONICAL, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else " such as orders.filled or ledger.quantity"
                 raise fault(lines[key], f"{column!r} is not a canonical column{hint}")
@@ -203,7 +203,7 @@ def _undeclared(query: str, declared: frozenset[str], entity: str) -> str | None
         if re.search(rf"\b{role}\b", code) and not any(name.startswith(f"{role}.") for name in declared):
             return f"the query reads {role}, but needs and uses name no column of it"
     known = {name.split(".")[-1] for name in CANONICAL}
-    named = {_MARKS.sub("", name).split(".")[-1] for name in declared} | {"position_id"}  # the ledger's own key
+    named = {MARKS.sub("", name).split(".")[-1] for name in declared} | {"position_id"}  # the ledger's own key
     missing = sorted((set(re.findall(r"\.\s*([a-z_]+)", code)) & known) - named)
     return f"the query reads {', '.join(missing)}, but needs and uses do not name it" if missing else None
 

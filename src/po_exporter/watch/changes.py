@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from po_exporter.mapping import Column, SchemaMapping
-from po_exporter.sql import CheckFile
+from po_exporter.database.canonical import derived, sources
+from po_exporter.database.schema import ROLES
+from po_exporter.mapping import CANONICAL, SchemaMapping
+from po_exporter.sql import MARKS, CheckFile
 from po_exporter.watch.pgoutput import UNCHANGED, Change, Relation, Row, Truncate, Undecodable
 
 Values = Mapping[str, str | None]
@@ -72,21 +74,22 @@ class Group:
     reads: frozenset[str]
 
     @classmethod
-    def of(cls, check: CheckFile, columns: Mapping[str, Column]) -> Group | None:
+    def of(cls, check: CheckFile, mapping: SchemaMapping) -> Group | None:
         """None where the check has no group, or where its columns are expressions."""
-        needed = {name.split(".")[1].rstrip("?") for name in check.needs if name.startswith("orders.")} & columns.keys()
-        if check.group is None or any(columns[name].is_sql for name in needed):
+        reads = _read(mapping, "orders", {MARKS.sub("", name) for name in check.needs})
+        if check.group is None or reads is None:
             return None
         key = check.group.removeprefix("orders.")
-        return cls(key, columns[key].text, frozenset(columns[name].text for name in needed)) if key in needed else None
+        return cls(key, column.text, reads) if (column := mapping.orders.columns.get(key)) else None
 
 
 @dataclass(frozen=True)
 class Columns:
     """Where the keys are: the oids of the two tables, and the names of their columns.
 
-    ``mapped`` are the columns that queries of ours can see at all, by oid; None where an expression may read any.
-    ``reads`` are the columns of positions that checks on orders look at.
+    ``mapped`` are the columns that queries of ours can see at all, by oid; ``position_reads`` are those of positions
+    that checks on orders look at, ``order_reads`` those of orders that checks on positions look at, the sum included.
+    None: an expression may read any.
     """
 
     orders: int
@@ -96,7 +99,8 @@ class Columns:
     created_at: str
     position_id: str
     mapped: Mapping[int, frozenset[str] | None]
-    reads: frozenset[str]
+    position_reads: frozenset[str] | None
+    order_reads: frozenset[str] | None
     groups: tuple[Group, ...]
     is_filled: Callable[[Values], bool]
 
@@ -104,14 +108,10 @@ class Columns:
     def of(cls, mapping: SchemaMapping, oids: Mapping[str, int], checks: Sequence[CheckFile]) -> Columns:
         """For a mapping whose key columns are plain. Expressions over positions may read any of its columns."""
         sides, columns = mapping.orders.columns, mapping.positions.columns
-        wanted = {
-            name.split(".")[1].rstrip("?")
-            for check in checks
-            if check.entity == "order"
-            for name in check.needs | check.uses
-            if name.startswith("positions.")
-        }
-        plain = not any(columns[name].is_sql for name in wanted & columns.keys())
+        by_orders, by_positions = (
+            {name for check in checks if check.entity == entity for name in _named(check)}
+            for entity in ("order", "position")
+        )
         return cls(
             oids["orders"],
             oids["positions"],
@@ -119,9 +119,11 @@ class Columns:
             sides["position_id"].text,
             sides["created_at"].text,
             columns["id"].text,
-            {oids["orders"]: _plain(sides), oids["positions"]: _plain(columns)},
-            frozenset(columns[name].text for name in wanted & columns.keys()) if plain else frozenset(),
-            tuple(group for check in checks if (group := Group.of(check, sides))),
+            {oids[role]: _read(mapping, role, CANONICAL) for role in ROLES},
+            _read(mapping, "positions", by_orders),
+            # The sum of a position with many orders is kept by hour of created_at.
+            _read(mapping, "orders", {*by_positions, "ledger", "orders.created_at"}),
+            tuple(group for check in checks if (group := Group.of(check, mapping))),
             _filled(mapping),
         )
 
@@ -131,26 +133,27 @@ class Columns:
             raise Undecodable(f"{relation.name} has lost its REPLICA IDENTITY FULL")
         old = _values(relation, change.old)
         new = _values(relation, change.new, old)
-        if old and new and self._looks_the_same(relation, old, new):
+        if not _differ(self.mapped.get(relation.oid), old, new):
             return
         rows = [row for row in (old, new) if row is not None]
         try:
             if relation.oid == self.orders:
                 into.orders |= {key for row in rows if (key := row[self.order_id]) is not None}
-                into.positions |= {key for row in rows if (key := row[self.link]) is not None}
-                for row in rows:
-                    minute = minute_of(row[self.created_at])
-                    into.minutes.add(minute)
-                    if (link := row[self.link]) is not None:
-                        into.hours.add((link, minute[:-3] if minute else None))
+                into.minutes |= {minute_of(row[self.created_at]) for row in rows}
+                if _differ(self.order_reads, old, new):
+                    for row in rows:
+                        if (link := row[self.link]) is not None:
+                            minute = minute_of(row[self.created_at])
+                            into.positions.add(link)
+                            into.hours.add((link, minute[:-3] if minute else None))
                 for group in self.groups:
-                    if old is None or new is None or any(old[column] != new[column] for column in group.reads):
+                    if _differ(group.reads, old, new):
                         into.groups |= {(group.name, key) for row in rows if (key := row[group.column])}
                 self._time(into, old, new, committed)
             elif relation.oid == self.positions:
                 keys = {key for row in rows if (key := row[self.position_id]) is not None}
                 into.positions |= keys
-                if old is None or new is None or not self.reads or any(old[c] != new[c] for c in self.reads):
+                if _differ(self.position_reads, old, new):
                     into.hosts |= keys
         except KeyError as error:
             raise Undecodable(f"{relation.name} has no column {error} any more") from None
@@ -158,14 +161,6 @@ class Columns:
     def truncates(self, message: Truncate) -> bool:
         """Whether it empties one of the two tables."""
         return not {self.orders, self.positions}.isdisjoint(message.oids)
-
-    def _looks_the_same(self, relation: Relation, old: Values, new: Values) -> bool:
-        """Whether no query of ours can tell the two apart: a price that moved, a heartbeat, a user's note.
-
-        The stream leaves generated columns out: what they show may change with columns that are not mapped.
-        """
-        mapped = self.mapped.get(relation.oid)
-        return mapped is not None and mapped <= old.keys() and all(old[name] == new[name] for name in mapped)
 
     def _time(self, into: Changes, old: Values | None, new: Values | None, committed: datetime) -> None:
         key = new[self.order_id] if new else None
@@ -177,10 +172,30 @@ class Columns:
             into.filled.setdefault(key, committed)
 
 
-def _plain(columns: Mapping[str, Column]) -> frozenset[str] | None:
-    if any(column.is_sql for column in columns.values()):
-        return None
-    return frozenset(column.text for column in columns.values())
+def _named(check: CheckFile) -> set[str]:
+    """What a check may read: which table a name is of, its query's aliases say, and the header where there is one."""
+    names = {MARKS.sub("", name) for name in check.needs | check.uses}
+    roles = {name.split(".")[0] for name in names} & set(ROLES)
+    return names | {f"{role}.{name.split('.')[1]}" for role in roles for name in names if "." in name}
+
+
+def _read(mapping: SchemaMapping, role: str, names: Iterable[str]) -> frozenset[str] | None:
+    """The columns of one table that these canonical columns are made of; None where one is an expression."""
+    side = mapping.orders if role == "orders" else mapping.positions
+    made_of = sources(derived(mapping, frozenset(), unbounded=False), names)
+    keys = {name.split(".")[1] for name in made_of if name.startswith(f"{role}.")}
+    read = [side.columns[key] for key in keys & side.columns.keys()]
+    return None if any(column.is_sql for column in read) else frozenset(column.text for column in read)
+
+
+def _differ(columns: frozenset[str] | None, old: Values | None, new: Values | None) -> bool:
+    """Whether an update changed one of these columns; anything else changes all of them.
+
+    The stream leaves generated columns out: they may change with columns that nobody reads.
+    """
+    if columns is None or old is None or new is None or not columns <= old.keys():
+        return True
+    return any(old[name] != new[name] for name in columns)
 
 
 def _values(relation: Relation, row: Row | None, old: Values | None = None) -> Values | None:
@@ -201,7 +216,7 @@ def _filled(mapping: SchemaMapping) -> Callable[[Values], bool]:
     words = {word.strip().lower() for word in mapping.orders.filled_statuses}
 
     def filled(row: Values) -> bool:
-        said, amount = row[status.text], row[quantity.text]
+        said, amount = row.get(status.text), row.get(quantity.text)  # generated ones are not in the stream
         return (
             said is not None
             and said.strip().lower() in words
