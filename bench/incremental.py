@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import asyncpg
 import psutil
@@ -21,7 +22,21 @@ from bench.program import LONGEST_WAIT, Memory, Page, Place, Poll, Program
 from bench.server import Work
 from bench.trading_path import Pair, pairs
 
-CHANGES = (0, 100, 1_000, 10_000)
+
+class Changed(NamedTuple):
+    """So many orders between two polls, and what of them."""
+
+    orders: int
+    what: str = "status"
+
+    def __str__(self) -> str:
+        if not self.orders:
+            return "an idle poll"
+        return f"{self.orders:,} changed orders" + (", their time alone" if self.what == "time" else "")
+
+
+CHANGES = (*(Changed(orders) for orders in (0, 100, 1_000, 10_000)), Changed(1_000, "time"))
+A_THOUSAND = Changed(1_000)
 RATES = (350, 500)
 SCRAPE_EVERY = 0.05
 TRIVIAL = 200
@@ -86,7 +101,7 @@ class AtRate:
 class Changes:
     """Everything that was measured of the incremental mode. Times in seconds."""
 
-    followed: dict[int, list[Followed]] = field(default_factory=dict)
+    followed: dict[Changed, list[Followed]] = field(default_factory=dict)
     trivial_database: float = 0.0
     trivial_wall: float = 0.0
     rates: list[AtRate] = field(default_factory=list)
@@ -95,9 +110,9 @@ class Changes:
     feeds_lost: int = 0
     pairs: list[Pair] = field(default_factory=list)
     memory: Memory | None = None
-    parts: dict[int, dict[str, float]] = field(default_factory=dict)
+    parts: dict[Changed, dict[str, float]] = field(default_factory=dict)
 
-    def median(self, changes: int, what: Callable[[Followed], float]) -> float:
+    def median(self, changes: Changed, what: Callable[[Followed], float]) -> float:
         """The median over the repetitions of one number of changes."""
         return statistics.median(what(each) for each in self.followed[changes])
 
@@ -172,12 +187,13 @@ async def _trivial(place: Place, result: Changes) -> None:
 
 async def _after_changes(place: Place, plan: Plan, truth: Truth, result: Changes, say: Callable[[str], None]) -> None:
     """One poll after each number of changes, in turns; the interval is long enough for the changes to fit in."""
-    sizes = [size for size in CHANGES if size <= plan.dataset.orders // 100]
+    cases = [changed for changed in CHANGES if changed.orders <= plan.dataset.orders // 100]
+    most = max(cases)
     rng = random.Random(plan.dataset.orders)
     async with Ours(place, 1, mode="incremental").running() as program:
         await _following(program)
         begun = time.perf_counter()
-        await touch(place, plan.dataset, sizes[-1], rng)
+        await touch(place, plan.dataset, most.orders, most.what, rng)
         taken = time.perf_counter() - begun
         page = await await_poll(program, polls_ended(await program.scrape()) + 2)
         interval = math.ceil(1 + 2 * taken + poll_seconds(page))
@@ -185,28 +201,28 @@ async def _after_changes(place: Place, plan: Plan, truth: Truth, result: Changes
         number = await _following(program)
         for repetition in range(plan.repetitions):
             say(f"changes, repetition {repetition + 1} of {plan.repetitions}, a poll every {interval} s")
-            shift = repetition % len(sizes)
-            for size in sizes[shift:] + sizes[:shift]:
-                followed = await _one_poll(place, program, plan.dataset, size, rng, number)
+            shift = repetition % len(cases)
+            for case in cases[shift:] + cases[:shift]:
+                followed = await _one_poll(place, program, plan.dataset, case, rng, number)
                 number += 1
-                truth.compare(f"po-exporter after {size:,} changes", dict(followed.poll.answers), truth.found)
-                result.followed.setdefault(size, []).append(followed)
-        result.followed = {size: result.followed[size] for size in sizes}
+                truth.compare(f"po-exporter, {case}", dict(followed.poll.answers), truth.found)
+                result.followed.setdefault(case, []).append(followed)
+        result.followed = {case: result.followed[case] for case in cases}
         result.memory = program.memory()
-    for size, polls in result.followed.items():
+    for case, polls in result.followed.items():
         each = [_parts(followed.poll.work) for followed in polls]
-        result.parts[size] = {part: statistics.median(parts.get(part, 0.0) for parts in each) for part in each[0]}
+        result.parts[case] = {part: statistics.median(parts.get(part, 0.0) for parts in each) for part in each[0]}
 
 
 async def _one_poll(  # noqa: PLR0913, PLR0917  each of another kind
-    place: Place, program: Program, dataset: Dataset, size: int, rng: random.Random, number: int
+    place: Place, program: Program, dataset: Dataset, case: Changed, rng: random.Random, number: int
 ) -> Followed:
     """Change so many orders right after the poll of that number, and weigh the next one."""
     server, watcher = place.server, place.watcher
     for role in (Ours.role, FEED):
         await server.forget(watcher, role)
-    if size:
-        await touch(place, dataset, size, rng)
+    if case.orders:
+        await touch(place, dataset, case.orders, case.what, rng)
     changed = await watcher.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
     lag = await watcher.fetchval(
         "SELECT max(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn))::bigint FROM pg_replication_slots"
@@ -216,7 +232,7 @@ async def _one_poll(  # noqa: PLR0913, PLR0917  each of another kind
     cpu = server.cpu_seconds() - cpu
     reader, feed = [await server.work(watcher, role) for role in (Ours.role, FEED)]
     if polls_ended(page) != number + 1 or page[SNAPSHOT] < changed or not is_following(page):
-        raise RuntimeError(f"no poll of its own followed {size:,} changes:\n{program.tail()}")
+        raise RuntimeError(f"no poll of its own followed {case}:\n{program.tail()}")
     work = Work(reader.queries + feed.queries)
     return Followed(Poll(our_answers(page), work, poll_seconds(page), cpu), feed.seconds, lag or 0)
 

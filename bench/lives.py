@@ -34,14 +34,19 @@ WITHOUT_FEED = """
     DROP PUBLICATION IF EXISTS po_exporter;
     ALTER TABLE orders REPLICA IDENTITY DEFAULT;
     ALTER TABLE positions REPLICA IDENTITY DEFAULT"""
-# Each order in a transaction of its own. Its fill time is another one, which changes no answer; yet all that rests on
-# the order has to be asked again. A column that no check can see would not even be looked at.
+# What changes no answer, and yet has to be asked again: a status in other letters, of which the sum of its position is
+# made, too; or the fill time, of which it is not. A column that no check can see would not even be looked at.
+TOUCHES = {
+    "status": "status = CASE WHEN status = upper(status) THEN lower(status) ELSE upper(status) END",
+    "time": "updated_at = updated_at + interval '1 microsecond'",
+}
+# Each order in a transaction of its own.
 TOUCH = """
 DO $$
 DECLARE touched uuid;
 BEGIN
     FOR touched IN SELECT bench.order_id(p, slot) FROM bench.touched LOOP
-        UPDATE orders SET updated_at = updated_at + interval '1 microsecond' WHERE id = touched;
+        UPDATE orders SET {change} WHERE id = touched;
         COMMIT;
     END LOOP;
 END $$"""
@@ -149,14 +154,14 @@ async def set_feed(connection: asyncpg.Connection, *, there: bool) -> None:
         await connection.execute(WITH_FEED)
 
 
-async def touch(place: Place, dataset: Dataset, orders: int, rng: random.Random) -> None:
-    """Change so many orders, anywhere in the table; what is true of them stays so."""
+async def touch(place: Place, dataset: Dataset, orders: int, what: str, rng: random.Random) -> None:
+    """Change so many orders, anywhere in the table; what is true of them stays so. ``what`` names one of TOUCHES."""
     connection = place.watcher
     chosen = [divmod(number, SLOTS) for number in rng.sample(range(dataset.orders), orders)]
     await connection.execute("TRUNCATE bench.touched")
     await connection.copy_records_to_table("touched", schema_name="bench", records=chosen)
     await connection.execute("SET synchronous_commit = off")
-    await connection.execute(TOUCH)
+    await connection.execute(TOUCH.format(change=TOUCHES[what]))
     await connection.execute("SET synchronous_commit = on")
 
 
@@ -170,6 +175,7 @@ async def undo(place: Place) -> None:
         " AND (trading_pair LIKE 'LIFE/%' OR trading_pair = 'BAD/USD')"
     )
     await connection.execute("DELETE FROM positions WHERE trading_pair LIKE 'LIFE/%'")
+    await connection.execute("UPDATE orders SET status = upper(status) WHERE status <> upper(status)")
     for table in ("orders", "positions"):
         await connection.execute(f"VACUUM ANALYZE {table}")
     await connection.execute("UPDATE bench.made SET complete = true")

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench.incremental import Changes
+from bench.incremental import A_THOUSAND, Changed, Changes
 from bench.measure import FULL, Run
 from bench.report import HAND, PEERS, Target, number, put, table_of_targets, versions
 from bench.server import SETTINGS, cache_directory
@@ -20,6 +20,8 @@ from bench.trading_path import RATE, Leg
 SMALL, LARGE = 2_000_000, 8_000_000
 SHARES = {SMALL: 1 / 40, LARGE: 1 / 150}
 REMEMBERED = 86_400.0  # seconds for which another size's run is fit to be compared with
+
+IDLE = Changed(0)
 
 LEGS: dict[str, Callable[[Leg], float]] = {
     "median duration of a life": lambda leg: leg.latency,
@@ -38,13 +40,12 @@ def _of(run: Run) -> Changes:
 def rows(run: Run) -> Iterator[tuple[str, ...]]:
     """(who, database time, of that the feed, duration, server CPU, MB of WAL decoded again), times in ms."""
     changes = _of(run)
-    for size in changes.followed:
-        name = "po-exporter, an idle poll" if not size else f"po-exporter, {size:,} changed orders"
-        median = changes.median
+    median = changes.median
+    for case in changes.followed:
         yield (
-            name, _ms(median(size, lambda f: f.seconds)), _ms(median(size, lambda f: f.feed)),
-            _ms(median(size, lambda f: f.poll.wall)), _ms(median(size, lambda f: f.poll.cpu)),
-            number(median(size, lambda f: f.lag / 1e6)),
+            f"po-exporter, {case}", _ms(median(case, lambda f: f.seconds)), _ms(median(case, lambda f: f.feed)),
+            _ms(median(case, lambda f: f.poll.wall)), _ms(median(case, lambda f: f.poll.cpu)),
+            number(median(case, lambda f: f.lag / 1e6)),
         )  # fmt: skip
     for rate in changes.rates:
         yield (
@@ -65,16 +66,18 @@ def targets(run: Run) -> list[Target]:
     changes, orders = _of(run), run.dataset.orders
     found = []
     share = next((SHARES[size] for size in sorted(SHARES, reverse=True) if orders >= size), None)
-    if share and 1000 in changes.followed:
-        ours, full = changes.median(1000, lambda f: f.seconds), run.median(FULL, lambda p: p.work.seconds)
-        found.append(Target("database time after 1,000 changed orders, of a full check's", share, ours / full, "x"))
+    full = run.median(FULL, lambda p: p.work.seconds)
+    for case in changes.followed if share else ():
+        if case.orders == A_THOUSAND.orders:
+            ours = changes.median(case, lambda f: f.seconds)
+            found.append(Target(f"database time after {case}, of a full check's", share or 0, ours / full, "x"))
     other = recall(SMALL) if orders >= LARGE else None
-    if other and 1000 in changes.followed:
-        ours = changes.median(1000, lambda f: f.seconds)
+    if other and A_THOUSAND in changes.followed:
+        ours = changes.median(A_THOUSAND, lambda f: f.seconds)
         found.append(Target(f"the same, of that of the run with {SMALL:,} orders", 1.5, ours / other, "x"))
-    idle = changes.median(0, lambda f: f.seconds) / changes.trivial_database
+    idle = changes.median(IDLE, lambda f: f.seconds) / changes.trivial_database
     found.append(Target("database time of an idle poll, of SELECT 1's", 10, idle, "x"))
-    wall = changes.median(0, lambda f: f.poll.wall) / changes.trivial_wall
+    wall = changes.median(IDLE, lambda f: f.poll.wall) / changes.trivial_wall
     found.append(Target("duration of an idle poll, of SELECT 1's", 10, wall, "x"))
     theirs = [run.median(name, lambda p: p.work.seconds) for name in PEERS if name in run.polls]
     if theirs and orders >= LARGE:
@@ -95,14 +98,12 @@ def losses(run: Run) -> list[str]:
     """Every figure in which somebody else, or going without, is better."""
     changes = _of(run)
     found = []
-    for size in changes.followed:
-        ours = changes.median(size, lambda f: f.seconds)
+    for case in changes.followed:
+        ours = changes.median(case, lambda f: f.seconds)
         for name in (*PEERS, HAND):
             if name in run.polls and run.median(name, lambda p: p.work.seconds) < ours:
                 theirs = run.median(name, lambda p: p.work.seconds)
-                found.append(
-                    f"Database time after {size:,} changes, against {name}: {_ms(ours)} ms against {_ms(theirs)} ms."
-                )
+                found.append(f"Database time, {case}, against {name}: {_ms(ours)} ms against {_ms(theirs)} ms.")
     most = max((rate.memory.rss for rate in changes.rates), default=None)
     for name, memory in run.memory.items():
         if name != FULL and most is not None and memory.rss < most:
@@ -141,11 +142,11 @@ def facts(run: Run) -> list[str]:
             f"Trading path, {len(changes.pairs)} pairs at {RATE} order lives a second ({number(least)} were reached at "
             f"least), medians of the ratios: {', '.join(ratios)}."
         )
-    for size in (0, 1000):
-        if size in changes.parts:
-            parts = sorted(changes.parts[size].items(), key=lambda part: -part[1])
+    for case in (IDLE, A_THOUSAND):
+        if case in changes.parts:
+            parts = sorted(changes.parts[case].items(), key=lambda part: -part[1])
             found.append(
-                f"Where the database time goes after {size:,} changes: "
+                f"Where the database time goes, {case}: "
                 + ", ".join(f"{name} {_ms(seconds)} ms" for name, seconds in parts if seconds > 5e-5)
                 + "."
             )
@@ -186,15 +187,15 @@ def as_json(run: Run) -> dict[str, object]:
         "left_out": run.left_out,
         "changes": {
             "followed": {
-                size: {
+                _key(case): {
                     "database_seconds": [f.seconds for f in polls],
                     "feed_seconds": [f.feed for f in polls],
                     "wall_seconds": [f.poll.wall for f in polls],
                     "server_cpu_seconds": [f.poll.cpu for f in polls],
                     "lag_bytes": [f.lag for f in polls],
-                    "parts": changes.parts[size],
+                    "parts": changes.parts[case],
                 }
-                for size, polls in changes.followed.items()
+                for case, polls in changes.followed.items()
             },
             "full_check_seconds": [poll.work.seconds for poll in run.polls[FULL]],
             "trivial": {"database_seconds": changes.trivial_database, "wall_seconds": changes.trivial_wall},
@@ -231,7 +232,7 @@ def write(run: Run, machine: str) -> None:
         heading,
         "",
         f"{datetime.now(UTC):%Y-%m-%d}. {machine}. {', '.join(versions(run))}. Medians of "
-        f"{len(_of(run).followed[0])} polls after each number of changes and of {len(run.polls[FULL])} of the others.",
+        f"{len(_of(run).followed[IDLE])} polls after each of the changes and of {len(run.polls[FULL])} of the others.",
         "",
         "| " + " | ".join(COLUMNS) + " |",
         "|---" + "|--:" * (len(COLUMNS) - 1) + "|",
@@ -257,9 +258,9 @@ def write(run: Run, machine: str) -> None:
 def remember(run: Run) -> None:
     """Keep what a run of another size is compared with."""
     changes = _of(run)
-    if 1000 in changes.followed:
+    if A_THOUSAND in changes.followed:
         now = datetime.now(UTC).timestamp()
-        _file(run.dataset.orders).write_text(json.dumps([now, changes.median(1000, lambda f: f.seconds)]))
+        _file(run.dataset.orders).write_text(json.dumps([now, changes.median(A_THOUSAND, lambda f: f.seconds)]))
 
 
 def recall(orders: int) -> float | None:
@@ -274,6 +275,10 @@ def recall(orders: int) -> float | None:
 COLUMNS = (
     "asked by", "database time, ms", "of that the feed, ms", "duration, ms", "server CPU, ms", "WAL decoded again, MB",
 )  # fmt: skip
+
+
+def _key(case: Changed) -> str:
+    return f"{case.orders}" if case.what == Changed(0).what else f"{case.orders} {case.what}"
 
 
 def _file(orders: int) -> Path:
