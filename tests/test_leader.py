@@ -19,7 +19,9 @@ from po_exporter.watch.lease import Lease
 from sidecar import Sidecar, by_label, counted_connections, populate, settings
 
 pytestmark = pytest.mark.database
-LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted"
+LOCKS = """
+SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
+WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted AND datname = current_database()"""
 BESIDES = re.compile(r"position_order_(up|exporter_.*)")
 
 

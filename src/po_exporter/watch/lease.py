@@ -25,6 +25,8 @@ SHORTEST = timedelta(seconds=5)
 """A lease takes one interval, and this at least."""
 GHOST_TIMEOUT = 1000
 """Milliseconds that the end of a session of our own may take."""
+CARRIED_OVER = 0
+"""The term of what was known under other settings: it is kept, if nobody else gets the lead meanwhile."""
 BEATS = 3
 """Heartbeats a lease: one may be late, or lost, without the lead."""
 
@@ -157,3 +159,60 @@ class Lease:
     async def _give_up(self) -> None:
         self._until, self._connection = 0.0, None
         await self._session.close()
+
+
+class Candidate:
+    """One replica's standing for the lead of a database, whatever becomes of its settings. Without a lease it leads."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._lease: Lease | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._stands: tuple[Target | None, timedelta] | None = None
+        self._term: int | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is the one to poll."""
+        return self._lease is None or self._lease.leads
+
+    @property
+    def why(self) -> str | None:
+        """Why the database could not be reached at the last heartbeat; None where it was, or without a lease."""
+        return self._lease.why if self._lease else None
+
+    @property
+    def in_office(self) -> bool:
+        """Whether it leads, and what is known was learned in this term."""
+        return self._lease is None or (self._lease.leads and self._term in (None, CARRIED_OVER, self._lease.term))
+
+    async def stand(self, control: Target | None, interval: timedelta) -> None:
+        """Stand for the lead that is held at ``control``; None: there is none to be had."""
+        if self._stands == (control, interval):
+            return
+        await self.close()
+        self._stands = (control, interval)
+        if control:
+            self._lease = Lease(control, interval, self._changed)
+            self._keeping = asyncio.create_task(self._lease.run(), name=f"lease {control.name}")
+            self._keeping.add_done_callback(lambda _: self._changed())
+            if self._term is not None:
+                self._term = CARRIED_OVER
+
+    async def lost_office(self) -> bool:
+        """Whether somebody else leads, or has led since this was asked last: what was known is then to be forgotten."""
+        if self._lease is None or self._keeping is None:
+            return False
+        if self._keeping.done():
+            self._keeping.result()  # a defect ends the process; else there is but this replica
+        await self._lease.known.wait()
+        before, leads = self._term, self._lease.leads
+        self._term = self._lease.term if leads else None
+        return before not in (None, self._term) and not (before == CARRIED_OVER and leads)
+
+    async def close(self) -> None:
+        """Give up the lead."""
+        keeping, self._keeping, self._lease = self._keeping, None, None
+        if keeping:
+            keeping.cancel()
+            await asyncio.wait([keeping])

@@ -7,18 +7,18 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import structlog
 
 from po_exporter.database.catalog import Catalog
 from po_exporter.database.schema import Presenter
-from po_exporter.database.session import Session, Target
+from po_exporter.database.session import Session
 from po_exporter.errors import DatabaseError, DeadlinePassed, Missing, NoRight
 from po_exporter.model import CheckResult, FeedStatus, Mode, Result, Status
 from po_exporter.watch.answer import Question
 from po_exporter.watch.incremental import Incremental
-from po_exporter.watch.lease import Lease
+from po_exporter.watch.lease import Candidate
 from po_exporter.watch.poll import Outcome, Poller
 from po_exporter.watch.tally import Tally, unanswered
 from po_exporter.watch.watched import Watched, wider
@@ -44,10 +44,7 @@ class Monitor:
         self._delay = delay
         self._next: Watched | None = None
         self._wake = asyncio.Event()
-        self._lease: Lease | None = None
-        self._keeping: asyncio.Task[None] | None = None
-        self._stands: tuple[Target | None, timedelta] | None = None
-        self._term: int | None = None
+        self._candidate = Candidate(self._wake.set)
         self._begin(watched)
 
     def _begin(self, watched: Watched) -> None:
@@ -76,12 +73,11 @@ class Monitor:
 
         ``ready``: a poll was answered less than three intervals ago, or none is wanted; or the database is followed.
         """
-        lease = self._lease
-        if lease and not (lease.leads and self._term in (None, 0, lease.term)):
-            reached, leads = lease.why is None, lease.leads
-            return replace(
-                self._blank(), leader=leads, up=None if reached else False, error=lease.why, ready=reached and not leads
-            )
+        candidate = self._candidate
+        if not candidate.in_office:
+            reached, leads = candidate.why is None, candidate.leads
+            up = None if reached else False
+            return replace(self._blank(), leader=leads, up=up, error=candidate.why, ready=reached and not leads)
         interval = max(self.watched.interval.total_seconds(), self._last_duration)
         fresh = time.monotonic() - self._last_success < 3 * interval
         return replace(self._status, ready=not self.watched.polls or bool(self._status.up and fresh))
@@ -95,18 +91,20 @@ class Monitor:
         """Poll until cancelled. The connection is closed, and what runs on the server cancelled, before it ends."""
         try:
             await self._rest(self._delay)
-            await self._stand()
             while True:
                 if self._next:
                     await self._switch(self._next)
-                    await self._stand()
-                started = time.monotonic()
-                if self.watched.polls and await self._leads():
+                watched, started = self.watched, time.monotonic()
+                await self._candidate.stand(watched.control if watched.polls else None, watched.interval)
+                if await self._candidate.lost_office():
+                    await self._poller.close()
+                    self._begin(watched)
+                if watched.polls and self._candidate.leads:
                     self._follow()
                     await self.poll()
                 await self._rest(self._pause(started))
         finally:
-            await asyncio.gather(self._poller.close(), self._stand_down())
+            await asyncio.gather(self._poller.close(), self._candidate.close())
 
     async def poll(self) -> Status:
         """Ask every due check once. Failures are part of the status, not raised."""
@@ -135,40 +133,6 @@ class Monitor:
     async def close(self) -> None:
         """Close the connections; for one who polls by hand."""
         await self._poller.close()
-
-    async def _stand(self) -> None:
-        """Stand for the lead, where there is one to be had."""
-        watched = self.watched
-        wanted = (watched.control, watched.interval) if watched.polls else (None, watched.interval)
-        if wanted == self._stands:
-            return
-        await self._stand_down()
-        self._stands = wanted
-        if watched.control and watched.polls:
-            self._lease = Lease(watched.control, watched.interval, self._wake.set)
-            self._keeping = asyncio.create_task(self._lease.run(), name=f"lease {watched.name}")
-            self._keeping.add_done_callback(lambda _: self._wake.set())
-            self._term = self._term and 0  # what is known is kept, if nobody else gets the lead meanwhile
-
-    async def _stand_down(self) -> None:
-        keeping, self._keeping, self._lease = self._keeping, None, None
-        if keeping:
-            keeping.cancel()
-            await asyncio.wait([keeping])
-
-    async def _leads(self) -> bool:
-        """Whether this replica is the one to poll. What was known before somebody else led is forgotten first."""
-        if self._lease is None or self._keeping is None:
-            return True
-        if self._keeping.done():
-            self._keeping.result()  # a defect ends the process; else there is but this replica
-        await self._lease.known.wait()
-        leads, term = self._lease.leads, self._lease.term if self._lease.leads else None
-        if self._term is not None and self._term != term and not (self._term == 0 and leads):
-            await self._poller.close()
-            self._begin(self.watched)
-        self._term = term
-        return leads
 
     def _follow(self) -> None:
         """From now on learn what changed, where that is wanted: only a loop is worth a change feed."""
