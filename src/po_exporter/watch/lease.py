@@ -16,7 +16,7 @@ import structlog
 
 from po_exporter import sql
 from po_exporter.database.failures import DRIVER_ERRORS, translate
-from po_exporter.database.session import Connection, Session, Target
+from po_exporter.database.session import CONNECT_TIMEOUT, Connection, Session, Target
 from po_exporter.errors import DatabaseError, QueryFailed
 
 log = structlog.get_logger()
@@ -105,7 +105,8 @@ class Lease:
         """One heartbeat. Raises DatabaseError."""
         begun = time.monotonic()
         try:
-            connection = self._connection or await self._connect()
+            async with asyncio.timeout(CONNECT_TIMEOUT + self._seconds):
+                connection = self._connection or await self._connect()
             if connection is None:
                 return
             timeout = self._seconds * (BEATS - 1) / BEATS
