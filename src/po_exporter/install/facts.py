@@ -18,6 +18,7 @@ from po_exporter.watch import readiness
 from po_exporter.watch.readiness import PUBLICATION
 
 MADE_BY = "po-exporter install"
+ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,16 @@ async def read_readiness(connection: Connection, mapping: SchemaMapping) -> read
 
 async def read_row(connection: Connection, name: str, *arguments: object) -> asyncpg.Record:
     """The only row of one of our queries. Raises DatabaseError."""
-    try:
-        (row,) = await connection.fetch(sql.read(name), *arguments)
-    except DRIVER_ERRORS as error:
-        raise translate(error) from None
-    return row
+    for _ in range(ATTEMPTS):
+        try:
+            (row,) = await connection.fetch(sql.read(name), *arguments)
+        except asyncpg.UndefinedObjectError as error:
+            overtaken = error  # PostgreSQL's own view stumbles over a publication that is dropped while it looks
+        except DRIVER_ERRORS as error:
+            raise translate(error) from None
+        else:
+            return row
+    raise translate(overtaken) from None
 
 
 def _arguments(mapping: SchemaMapping) -> tuple[str | None, ...]:
