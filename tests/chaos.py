@@ -182,14 +182,11 @@ class Chaos:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self.database.server.psql("ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf()")
-            for connection in self._connections:
-                connection.terminate()
-            for row in await self.database.fetch(
-                "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"
-            ):
-                await self.database.execute(f"ROLLBACK PREPARED '{row['gid']}'")
             self.carried = following.incremental.carried
             await following.close()
+            for connection in self._connections:
+                connection.terminate()
+            self.database.end_others()  # a statement that was cancelled may still prepare or commit
         return following
 
     async def _write(self, number: int) -> None:

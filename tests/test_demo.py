@@ -29,6 +29,7 @@ import pytest_asyncio
 
 from parts.machine import free_port, give_away, need, unprivileged, unprivileged_directory
 from parts.waiting import end, until
+from po_exporter.demo import run_demo
 from po_exporter.demo import server as server_module
 from po_exporter.demo.binaries import find_binaries
 from po_exporter.demo.book import Order, Position, live_pairs
@@ -373,10 +374,21 @@ async def test_a_server_that_dies_ends_it_with_a_sentence():
             if process.name() == "postgres" and process.ppid() == running.process.pid
         ]  # fmt: skip
         postmaster.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(running.process.wait(), 20) == 3
+        assert await asyncio.wait_for(running.process.wait(), 20) == 3, running.log.read_text()
         assert "PostgreSQL has stopped by itself" in running.log.read_text()
         assert "Traceback" not in running.log.read_text()
         assert running.left() == []
+
+
+async def test_a_server_that_dies_before_all_parts_run_is_told_as_well(monkeypatch):
+    async def dies(server, _):
+        server.process.send_signal(signal.SIGQUIT)
+        await server.process.wait()
+        await asyncpg.connect(server.superuser_dsn)
+
+    monkeypatch.setattr("po_exporter.demo.create_trading_database", dies)
+    with pytest.raises(PoExporterError, match="PostgreSQL has stopped by itself"):
+        await run_demo("127.0.0.1:0", 1, None, faults=False)
 
 
 async def test_a_taken_port_is_one_sentence():

@@ -8,7 +8,6 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from functools import partial
 
 import asyncpg
 import pytest
@@ -225,7 +224,7 @@ async def test_a_feed_that_nobody_reads_is_ended_by_the_server(database, monkeyp
     following = Following(database.reader_dsn, await prepare(database))
     following.incremental.interval = timedelta(milliseconds=100)
     await following.follow()
-    await until(partial(_no_slot, database), what="the server to end the session")
+    await _until_no_slot(database)
     await database.execute(stories.LINK)
     await scans(following, database, why="", wrong=LINKED)
     following.incremental.interval = timedelta(seconds=10)
@@ -252,7 +251,7 @@ async def test_a_process_that_was_stopped_for_long_goes_on_where_it_was(database
     await sidecar.until_value(1, "exporter_mode", mode="incremental")
     await sidecar.until_value(1, "unlinked_filled_orders")
     running.signal(signal.SIGSTOP)
-    await until(partial(_no_slot, database), what="the server to end the session")
+    await _until_no_slot(database)
     await database.execute(stories.LINK)
     running.signal(signal.SIGCONT)
     await sidecar.until_value(0, "unlinked_filled_orders")
@@ -261,8 +260,14 @@ async def test_a_process_that_was_stopped_for_long_goes_on_where_it_was(database
     await sidecar.until_value(1, "unlinked_filled_orders")
     assert await sidecar.value("exporter_drift_total") == 0
     assert await running.stop() == 0
-    await until(partial(_no_slot, database), what="the slot to go with the process")
+    await _until_no_slot(database)
 
 
-async def _no_slot(database: Database) -> bool:
-    return not await slots(database)
+async def _until_no_slot(database: Database) -> None:
+    async def gone() -> bool:
+        return not await slots(database)
+
+    def held() -> str:
+        return "the slot to go: " + database.server.psql("SELECT s, a FROM pg_replication_slots s, pg_stat_activity a")
+
+    await until(gone, 60, what=held)

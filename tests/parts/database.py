@@ -11,6 +11,12 @@ import asyncpg
 
 from parts.postgres import READER, TEMPLATE, Server
 
+END_OTHERS = r"""
+SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+  WHERE datname = current_database() AND pid <> pg_backend_pid();
+SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts WHERE database = current_database() \gexec
+"""
+
 
 class Database:
     """A database with an administrator's connection to set it up and look into it."""
@@ -52,6 +58,10 @@ class Database:
             self._connection = await asyncpg.connect(self.dsn)
         return self._connection
 
+    def end_others(self) -> None:
+        """End all other sessions here and what they have prepared: nothing is held by what a test has left."""
+        self.server.psql(END_OTHERS, self.name)
+
     async def close(self) -> None:
         """Let the connection go. A later query opens another."""
         if self._connection is not None:
@@ -71,4 +81,4 @@ async def fresh_database(server: Server, template: str = TEMPLATE) -> AsyncItera
     finally:
         server.start()
         await database.close()
-        server.psql(f"DROP DATABASE {name} WITH (FORCE)")
+        server.psql(f"{END_OTHERS}\\connect postgres\nDROP DATABASE {name} WITH (FORCE)", name)

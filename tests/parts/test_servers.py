@@ -135,3 +135,12 @@ async def test_latency_delays_every_answer(proxy):
     assert time.monotonic() - start >= 0.4, "there and back"
     proxy.heal()
     await connection.close()
+
+
+async def test_a_database_goes_with_whatever_a_test_has_left_in_it(server):
+    async with fresh_database(server) as database:
+        for end in ("SELECT 1", "PREPARE TRANSACTION 'left'"):
+            connection = await asyncpg.connect(database.dsn)
+            await connection.execute(f"BEGIN; DELETE FROM orders; {end}")
+    assert server.psql(f"SELECT count(*) FROM pg_database WHERE datname = '{database.name}'") == "0"
+    assert server.psql("SELECT count(*) FROM pg_prepared_xacts") == "0"

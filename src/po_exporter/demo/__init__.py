@@ -14,7 +14,7 @@ import asyncpg
 from po_exporter.app import App
 from po_exporter.config import load
 from po_exporter.demo import faults as script
-from po_exporter.demo.server import embedded_server
+from po_exporter.demo.server import Server, embedded_server
 from po_exporter.demo.setup import TradingDatabase, create_trading_database
 from po_exporter.demo.story import Story
 from po_exporter.demo.trading import Desk, LiveClock, PostgresRecord
@@ -26,6 +26,9 @@ POLL_WITHIN = 30.0
 """Seconds within which the sidecar must have polled once."""
 STOP_WITHIN = 5.0
 """Seconds that the sidecar may take to stop."""
+CAUSE_WITHIN = 0.5
+"""Seconds within which the cause of several failures is known: the first that is seen need not be it."""
+DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 
 async def run_demo(listen: str, rate: float, duration: float | None, faults: bool) -> int:  # noqa: FBT001 - as the CLI
@@ -70,7 +73,7 @@ def _settings(dsn: str, feed_dsn: str, listen: str) -> dict[str, str]:
 async def _show(stop: asyncio.Event, listen: str, rate: float, duration: float | None, *, faults: bool) -> None:
     """The whole of it, until ``duration`` is over or it is cancelled."""
     story = Story(grace=GRACE)
-    async with embedded_server() as server, contextlib.AsyncExitStack() as stack:
+    async with embedded_server() as server, _explained(server), contextlib.AsyncExitStack() as stack:
         database = await create_trading_database(server, random.Random())  # noqa: S311 - it deals no secrets
         pool = await asyncpg.create_pool(database.writer_dsn, min_size=0, max_size=10)
         stack.push_async_callback(_close, pool)
@@ -86,9 +89,7 @@ async def _show(stop: asyncio.Event, listen: str, rate: float, duration: float |
         story.opening(listen, app.port, rate=rate, dsn=database.reader_dsn, position=await _a_position(pool))
         parts.append(await stack.enter_async_context(_part("the story", story.follow(app.statuses))))
         if faults:
-            connection = await asyncpg.connect(database.writer_dsn)
-            stack.callback(connection.terminate)
-            parts.append(await stack.enter_async_context(_part("the script", script.play(connection, story.event))))
+            parts.append(await stack.enter_async_context(_part("the script", _play(database, story))))
         await _while_all_run(parts, duration)
 
 
@@ -105,6 +106,26 @@ async def _trade(database: TradingDatabase, pool: asyncpg.Pool, rate: float) -> 
     clock, record = LiveClock(rate, asyncio.Event()), PostgresRecord(pool)
     desks = [Desk(desk.pair, clock, record, random.Random(), desk.position) for desk in database.history.desks]  # noqa: S311
     await asyncio.gather(*(desk.trade() for desk in desks))
+
+
+async def _play(database: TradingDatabase, story: Story) -> None:
+    connection = await asyncpg.connect(database.writer_dsn)
+    try:
+        await script.play(connection, story.event)
+    finally:
+        connection.terminate()
+
+
+@contextlib.asynccontextmanager
+async def _explained(server: Server) -> AsyncIterator[None]:
+    """What fails inside, but in none of the parts, is told in a sentence, and with its cause."""
+    try:
+        yield
+    except DATABASE_ERRORS as error:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CAUSE_WITHIN):
+                await server.died()
+        raise PoExporterError(f"the demo's PostgreSQL could not be used: {error}") from error
 
 
 @contextlib.asynccontextmanager
@@ -149,12 +170,12 @@ async def _while_all_run(parts: list[asyncio.Task[None]], seconds: float | None)
     ended, _ = await asyncio.wait(parts, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     if not ended:
         return
-    await asyncio.wait(parts, timeout=0.5)  # one failure brings others: the first of the list is the cause
+    await asyncio.wait(parts, timeout=CAUSE_WITHIN)  # one failure brings others: the first of the list is the cause
     part = next(part for part in parts if part.done())
     error = part.exception()
     if error is None:
         raise PoExporterError(f"{part.get_name()} has ended by itself.")
-    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | OSError):
+    if isinstance(error, DATABASE_ERRORS):
         raise PoExporterError(f"{part.get_name()} has failed: {error}") from error
     raise error
 
