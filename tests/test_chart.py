@@ -37,6 +37,9 @@ def from_readme(mark: str) -> str:
     return re.search(rf"<!-- {mark} -->\n```yaml\n(.*?)```", README, re.S)[1]
 
 
+SIDECAR = yaml.safe_load(from_readme("values: sidecar"))["po-exporter"]
+
+
 def pods(found: dict) -> list[dict[str, Any]]:
     """The specification of every pod."""
     return [o["spec"]["template"]["spec"] if o["kind"] == "Deployment" else o["spec"]
@@ -128,11 +131,12 @@ def test_every_secret_that_the_configuration_names_is_mounted(values):
 
 def volumes_of_the_sidecar(values: Path, major: int = 4) -> list[dict[str, Any]]:
     """As another chart includes them."""
-    return in_another_chart(yaml.safe_load(values.read_text()), major)["volumes"]
+    return in_another_chart(yaml.safe_load(values.read_text()), major)["spec"]["volumes"]
 
 
 def in_another_chart(values: dict[str, Any], major: int) -> dict[str, Any]:
-    """The pod of a chart that has this one as a dependency, and includes its templates as the README says."""
+    """The pod template of a chart that has this one as a dependency, and includes its templates as the README says."""
+    ours = from_readme("template: sidecar").replace("metadata:", "metadata:\n      labels: {app: trading-api}")
     with tempfile.TemporaryDirectory() as name:
         parent = Path(name) / "trading-api"
         (parent / "templates").mkdir(parents=True)
@@ -144,18 +148,17 @@ def in_another_chart(values: dict[str, Any], major: int) -> dict[str, Any]:
         (parent / "values.yaml").write_text(yaml.safe_dump({"po-exporter": values}))
         (parent / "templates" / "api.yaml").write_text(
             "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: trading-api}\nspec:\n"
-            "  selector: {matchLabels: {app: trading-api}}\n  template:\n"
-            "    metadata: {labels: {app: trading-api}}\n    spec:\n"
-            "      containers: [{name: api, image: trading-api}]\n" + from_readme("template: sidecar")
+            f"  selector: {{matchLabels: {{app: trading-api}}}}\n  template:\n{ours}"
+            "      containers: [{name: api, image: trading-api}]\n"
         )
         found = objects(helm(major, "template", "po", parent, "--kube-version", "1.34"))
     assert ("Deployment", "po-po-exporter") not in found
-    return found["Deployment", "trading-api"]["spec"]["template"]["spec"]
+    return found["Deployment", "trading-api"]["spec"]["template"]
 
 
 @pytest.mark.parametrize("major", MAJORS)
 def test_another_chart_includes_the_sidecar(major):
-    pod = in_another_chart(yaml.safe_load(from_readme("values: sidecar"))["po-exporter"], major)
+    pod = in_another_chart(SIDECAR, major)["spec"]
     (sidecar,) = pod["initContainers"]
     assert sidecar["restartPolicy"] == "Always", "a native sidecar"
     assert "readinessProbe" not in sidecar, "it could take the trading API out of service"
@@ -176,11 +179,18 @@ def test_the_plain_snippet_is_a_pods(tmp_path):
     (tmp_path / "pod.yaml").write_text(yaml.safe_dump(pod))
     for version in KUBERNETES:
         subprocess.run([KUBERNETES_VALIDATE, "-k", version, "--strict", tmp_path / "pod.yaml"], check=True)
-    (ours,) = in_another_chart(yaml.safe_load(from_readme("values: sidecar"))["po-exporter"], 4)["initContainers"]
+    ours_in_full = in_another_chart(SIDECAR, 4)["spec"]
+    (ours,) = ours_in_full["initContainers"]
     (plain,) = pod["spec"]["initContainers"]
     for key in ("args", "restartPolicy", "resources", "volumeMounts"):
         assert plain[key] == ours[key], key
     assert plain["securityContext"].items() <= ours["securityContext"].items()
+    assert plain["image"] == ours["image"]
+    assert pod["spec"]["volumes"][1] == ours_in_full["volumes"][1]
+    written = objects(render(4, SIDECAR))["ConfigMap", "po-po-exporter"]["data"]
+    assert {name: yaml.safe_load(text) for name, text in written.items()} == {
+        "config.yaml": yaml.safe_load(from_readme("config: snippet"))
+    }
 
 
 @pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
@@ -206,6 +216,14 @@ def test_a_change_of_the_configuration_rolls_the_pods_and_nothing_else_does():
         return deployment["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
 
     assert checksum() == checksum(podLabels={"a": "b"})
+    assert checksum() != checksum(config={"monitor": {"interval": "5s"}})
+
+
+def test_a_change_of_the_configuration_rolls_the_pods_that_have_the_sidecar():
+    def checksum(**more: Any) -> str:
+        return in_another_chart(SIDECAR | more, 4)["metadata"]["annotations"]["checksum/po-exporter"]
+
+    assert checksum() == checksum(port=9843)
     assert checksum() != checksum(config={"monitor": {"interval": "5s"}})
 
 

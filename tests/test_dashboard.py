@@ -6,6 +6,7 @@ No Grafana runs here: how it looks is not tested.
 from __future__ import annotations
 
 import json
+import math
 import re
 from copy import deepcopy
 from pathlib import Path
@@ -19,6 +20,7 @@ from jsonschema import Draft7Validator
 from alerting import ALERTS, NAMES, ROOT
 from feeding import prepare
 from parts.grafana import dashboard_schema
+from parts.machine import free_port
 from parts.prometheus import Metrics
 from parts.waiting import until
 from po_exporter.expose.dashboard import LEFT_OUT
@@ -166,3 +168,31 @@ async def test_prometheus_has_data_for_every_expression(database, exporter, prom
     # And what is on the page of the sidecar is what the dashboard knows of.
     page: Metrics = await sidecar.exporter.metrics()
     assert {metrics_of(name).pop() for name in page.names()} <= {family.name for family in CATALOG}
+
+
+async def test_a_tile_says_of_which_database_nothing_is_known(database, exporter, prometheus):
+    await populate(database)
+    config = settings(database.reader_dsn)
+    config["databases"]["gone"] = {"dsn": f"postgresql://po_reader@127.0.0.1:{free_port()}/gone"}
+    sidecar = Sidecar(await exporter(config=config))
+    running = await prometheus(yaml.safe_dump({
+        "global": {"scrape_interval": "250ms"},
+        "scrape_configs": [{"job_name": "po-exporter", "static_configs": [
+            {"targets": [sidecar.exporter.url.removeprefix("http://")]}]}],
+    }))  # fmt: skip
+    tiles = [panel for panel in PANELS if panel["type"] == "stat"][:6]
+
+    async def shown() -> dict[str, dict[str, float]]:
+        answers = {}
+        for tile in tiles:
+            found = await running.query(filled_in(tile["targets"][0]["expr"]))
+            answers[tile["title"]] = {each["metric"]["database"]: float(each["value"][1]) for each in found}
+        return answers
+
+    async def complete() -> dict[str, dict[str, float]] | None:
+        answers = await shown()
+        known = all(NAME in each and not math.isnan(each[NAME]) for each in answers.values())
+        return answers if known and answers["Database"].get("gone") == 0 else None
+
+    answers = await until(complete, what="every tile to know of one of the two")
+    assert all(math.isnan(each["gone"]) for title, each in answers.items() if title != "Database")

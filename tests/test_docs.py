@@ -191,7 +191,7 @@ async def test_the_mapping_fits_the_tables_that_it_describes(page, empty_databas
 @pytest.mark.parametrize("block", marked("role"), ids=lambda block: block.page)
 async def test_the_role_has_the_rights_that_it_needs_and_no_others(block, database, cli, exporter):
     name = f"role_of_{database.name}"
-    await database.execute(block.text.replace("po_watcher", name))
+    await database.execute(block.text.replace("po_reader", name))
     try:
         dsn = re.sub(r"//[^@]*@", f"//{name}@", database.dsn)
         finished = await cli("doctor", "--format", "json", env={"PO_EXPORTER_DSN": dsn, "PGPASSWORD": "choose one"})

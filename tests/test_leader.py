@@ -75,6 +75,7 @@ async def test_one_of_three_polls_and_the_others_follow(database, replicas):
         await other.until_value(0, "exporter_leader")
         assert (await other.exporter.get("/-/ready")).status == 200
         assert await other.value("up") is None
+        assert [await other.value("exporter_mode", mode=mode) for mode in ("scan", "incremental")] == [0, 0]
         assert "follows" in (await other.exporter.get("/")).text
         rows = await other.exporter.get("/api/v1/findings")
         assert (rows.status, rows.json) == (503, {"error": "follower"})

@@ -251,6 +251,11 @@ def _of(metric: str) -> str:
     return f"max by (database) ({metric}{OF_DATABASE})"
 
 
+def _known(expr: str) -> str:
+    """The same, and not a number for each database of which it is not known: among others, nothing would be missed."""
+    return f"{expr} or {_of('position_order_exporter_poll_interval_seconds')} * NaN"
+
+
 def _rows(ruled: Ruled) -> Iterator[tuple[str, list[Panel]]]:
     past = {check.name: float(check.threshold) for check in ruled.checks}
     interval = ruled.interval.total_seconds()
@@ -264,7 +269,7 @@ def _rows(ruled: Ruled) -> Iterator[tuple[str, list[Panel]]]:
         Panel(
             "Age of what is shown", "stat",
             "How long ago the snapshot behind these numbers was taken. UNKNOWN: there is none that may be believed.",
-            {one_of: f"time() - {_of('position_order_exporter_snapshot_timestamp_seconds')}"},
+            {one_of: _known(f"time() - {_of('position_order_exporter_snapshot_timestamp_seconds')}")},
             4, 4, "s", ((None, GREEN), (2 * interval, YELLOW), (3 * interval, RED)),
             alerts=["PositionOrderCheckStale", "PositionOrderIntegrityUnknown"],
         ),
@@ -275,22 +280,22 @@ def _rows(ruled: Ruled) -> Iterator[tuple[str, list[Panel]]]:
         ),
         Panel(
             "Link rate", "stat", "Eligible orders of the window that are linked to a position.",
-            {one_of: _of("position_order_link_rate")}, 4, 4, "percent",
+            {one_of: _known(_of("position_order_link_rate"))}, 4, 4, "percent",
             ((None, RED), (past.get("link_rate", 95.0), GREEN)), alerts=["PositionOrderLinkRateLow"], decimals=2,
         ),
         Panel(
             "Unlinked fills", "stat", "Eligible orders of the window without a link.",
-            {one_of: _of("position_order_unlinked_filled_orders")}, 4, 4, steps=above("unlinked_filled_order"),
+            {one_of: _known(_of("position_order_unlinked_filled_orders"))}, 4, 4, steps=above("unlinked_filled_order"),
             alerts=["UnlinkedFilledOrdersHigh"],
         ),
         Panel(
             "Orphaned references", "stat", "Orders of any age that name a position that does not exist.",
-            {one_of: _of("position_order_orphaned_references")}, 4, 4, steps=above("orphaned_position_reference"),
-            alerts=["OrphanedPositionReferences"],
+            {one_of: _known(_of("position_order_orphaned_references"))}, 4, 4,
+            steps=above("orphaned_position_reference"), alerts=["OrphanedPositionReferences"],
         ),
         Panel(
             "Quantity mismatches", "stat", "Positions that are not the sum of their filled orders.",
-            {one_of: _of("position_order_quantity_mismatches")}, 4, 4, steps=above("quantity_mismatch"),
+            {one_of: _known(_of("position_order_quantity_mismatches"))}, 4, 4, steps=above("quantity_mismatch"),
             alerts=["PositionOrderQuantityMismatch"],
         ),
     ]  # fmt: skip

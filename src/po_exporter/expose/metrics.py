@@ -215,7 +215,7 @@ def _exporter_samples(status: Status) -> Iterator[Sample]:
             yield "position_order_exporter_check_failures_total", (db, check, reason), float(count)
     yield "position_order_exporter_poll_interval_seconds", (db,), status.poll_interval
     for mode in ("scan", "incremental"):
-        yield "position_order_exporter_mode", (db, mode), float(mode == status.mode)
+        yield "position_order_exporter_mode", (db, mode), float(status.leader and mode == status.mode)
     if status.feed:
         yield "position_order_exporter_drift_total", (db,), float(status.feed.drift)
         if status.mode == "incremental":
