@@ -17,6 +17,7 @@ from parts.postgres import Server, running_server, versions_under_test
 from parts.program import Exporter, Finished, Program
 from parts.prometheus import Prometheus, run_promtool, running_prometheus
 from parts.proxy import Proxy, running_proxy
+from parts.slack import Slack, running_slack
 
 
 @pytest.fixture(scope="session", params=versions_under_test())
@@ -85,6 +86,13 @@ async def prometheus(tmp_path: Path) -> AsyncIterator[Callable[[str], Awaitable[
             return await stack.enter_async_context(running_prometheus(config, tmp_path))
 
         yield start
+
+
+@pytest.fixture
+async def slack() -> AsyncIterator[Slack]:
+    """Slack's far end: `slack.messages` is what has arrived there."""
+    async with running_slack() as running:
+        yield running
 
 
 @pytest.fixture

@@ -77,6 +77,7 @@ BY_ENDING: dict[str, list[Any]] = {
     "change_factor": ["1.5"],
     "token": TEXTS,
     "webhook_url": ["https://h/#x"],
+    "api_url": ["https://slack-gov.com/api/"],
     "channel": ["#desk", "on"],
     "email.host": ["mail", "on"],
     "email.port": ["25"],

@@ -138,12 +138,13 @@ def test_its_variables_choose_data_source_job_and_database():
     assert all(re.fullmatch(pattern, name) for name in NAMES)
 
 
-async def test_prometheus_has_data_for_every_expression(database, exporter, prometheus):
-    """In scan and in incremental mode, with a check that fails, and links that are made."""
+async def test_prometheus_has_data_for_every_expression(database, exporter, prometheus, slack):
+    """In scan and in incremental mode, with a check that fails, links that are made, and somebody who is told."""
     await populate(database)
     await database.execute(ANOTHER)
     config = settings(database.reader_dsn, mode="auto", statement_timeout="1s")
     config["databases"][NAME]["feed_dsn"] = await prepare(database)
+    config["notify"] = {"slack": {"webhook_url": slack.webhook_url}}
     sidecar = Sidecar(await exporter(config=config))
     scrape = yaml.safe_load((ALERTS / "prometheus.yaml").read_text())
     scrape["global"] = {"scrape_interval": "250ms", "evaluation_interval": "250ms"}

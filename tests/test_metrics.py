@@ -19,7 +19,7 @@ from parts.prometheus import Metrics
 from po_exporter.errors import DatabaseError
 from po_exporter.expose.metrics import CATALOG, encode
 from po_exporter.expose.view import View
-from po_exporter.model import CHECK_SECONDS, LINK_SECONDS, FeedStatus, Finding, Histogram, Result, Status
+from po_exporter.model import CHECK_SECONDS, LINK_SECONDS, ChannelStatus, FeedStatus, Finding, Histogram, Result, Status
 
 DOCS = Path(__file__).parents[1] / "docs" / "metrics.md"
 
@@ -70,7 +70,8 @@ def everything() -> View:
         mode="incremental",
         feed=FeedStatus(),
     )
-    return view(spoken, unreadable("desk"))
+    channel = ChannelStatus("slack", sent=3, failures={"rejected": 1}, last_success=NOW)
+    return replace(view(spoken, unreadable("desk")), channels=(channel,))
 
 
 def test_a_healthy_database_is_told_in_numbers():

@@ -5,126 +5,35 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import structlog
 
-from po_exporter.config import Config, Database
-from po_exporter.config import load as load_settings
-from po_exporter.database.session import Limits, Target
+from po_exporter.config import Config
 from po_exporter.errors import ConfigError, PoExporterError
-from po_exporter.expose.rules import Ruled, RuledCheck
-from po_exporter.expose.server import Listen, Server, View, faults_of
+from po_exporter.expose.server import Listen, Server, View
 from po_exporter.model import Status
-from po_exporter.watch.answer import Question, Terms
+from po_exporter.tell.office import Office
 from po_exporter.watch.monitor import Monitor
-from po_exporter.watch.watched import Watched
+from po_exporter.wiring import listen, telling, watched
 
 log = structlog.get_logger()
 
-NO_OVERRIDES: Mapping[str, object] = {}
 SPREAD = timedelta(seconds=10)
 """First polls of several databases are spread over the interval, or over this where the interval is longer."""
 
 
-def questions(config: Config) -> tuple[Question, ...]:
-    """Every enabled check with its settings."""
-    return tuple(
-        Question(
-            file=file,
-            priority=None if file.priority is None else config.checks[name].priority or file.priority,
-            tolerance=config.checks[name].tolerance,
-            interval=config.checks[name].interval,
-        )
-        for name, file in config.check_files.items()
-        if config.checks[name].enabled
-    )
-
-
-def watched(config: Config, name: str) -> Watched:
-    """What one database's monitor needs to know, out of the whole configuration."""
-    database, monitor = config.databases[name], config.monitor
-    return Watched(
-        target=Target(name, database.dsn, database.password),
-        environment=database.environment,
-        mapping=database.mapping,
-        questions=questions(config),
-        terms=Terms(
-            window=monitor.window,
-            grace=monitor.grace,
-            limits=Limits(monitor.statement_timeout, monitor.lock_timeout, monitor.poll_timeout),
-            evidence=monitor.evidence,
-            identity_budget=monitor.identity_budget,
-        ),
-        interval=monitor.interval,
-        polls=config.polls(name),
-        mode=monitor.mode,
-        feed=_feed_target(name, database),
-        control=_direct(name, database) if config.leader == "auto" else None,
-        state_budget=int(monitor.state_budget),
-    )
-
-
-def ruled(config: Config, job: str, runbooks: str) -> Ruled:
-    """What the alert rules need to know."""
-    checks = [
-        RuledCheck(
-            name=question.name,
-            issue_type=question.file.issue_type,
-            help=question.file.help,
-            priority=question.priority,
-            threshold=config.checks[question.name].threshold,
-            interval=question.interval,
-            settles=question.file.settles,
-            runbook=question.file.runbook,
-        )
-        for question in questions(config)
-    ]
-    return Ruled(checks, config.monitor.interval, config.monitor.window, job, runbooks)
-
-
-def _direct(name: str, database: Database) -> Target:
-    """Where a session of our own is to be had: past a pooler, if there is one."""
-    return Target(name, database.direct_dsn or database.dsn, database.password)
-
-
-def _feed_target(name: str, database: Database) -> Target:
-    """Where the change feed connects: as a role of its own, or where the reader does, past a pooler."""
-    return Target(name, database.feed_dsn) if database.feed_dsn else _direct(name, database)
-
-
-def listen(config: Config) -> Listen:
-    """The server's settings."""
-    server = config.server
-    return Listen(
-        host=server.host,
-        port=server.port,
-        cert_file=server.tls.cert_file,
-        key_file=server.tls.key_file,
-        client_ca_file=server.tls.client_ca_file,
-        tokens_file=server.tokens_file,
-        external_url=server.external_url,
-        reload=server.reload,
-    )
-
-
-def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object] = NO_OVERRIDES) -> Config:
-    """The configuration, with the files that only the server reads tried, too. Raises ConfigError."""
-    config = load_settings(path, environ, overrides)
-    faults = faults_of(listen(config))
-    if faults:
-        raise ConfigError(faults)
-    return config
-
-
 class App:
-    """The sidecar: one monitor a database, one HTTP server. ``load`` reads the configuration anew at each call."""
+    """The sidecar: one monitor a database, one office that tells people, one HTTP server.
+
+    ``load`` reads the configuration anew at each call.
+    """
 
     def __init__(self, load: Callable[[], Config]) -> None:
         self._load = load
         self._monitors: dict[str, tuple[Monitor, asyncio.Task[None]]] = {}
+        self._office: Office | None = None
         self._server: Server | None = None
         self._listen: Listen | None = None
         self._loaded = True
@@ -155,12 +64,14 @@ class App:
         try:
             async with asyncio.TaskGroup() as self._group:
                 group = self._group
+                self._office = Office(telling(config), group)
                 loop.add_signal_handler(signal.SIGHUP, lambda: group.create_task(self._reload_quietly()))
                 self._follow(config)
                 log.info("started", databases=list(config.databases), listen=f"{config.server.host}:{self.port}")
                 await stop.wait()
                 for _, task in self._monitors.values():
                     task.cancel()
+                self._office.close()
         finally:
             loop.remove_signal_handler(signal.SIGHUP)
             if self._server:
@@ -183,6 +94,8 @@ class App:
                 raise error if isinstance(error, ConfigError) else ConfigError.of("server", str(error)) from None
             for warning in config.warnings:
                 log.warning("configuration", message=warning)
+            if self._office:
+                self._office.configure(telling(config))
             self._follow(config)
             self._loaded, self._loaded_at = True, datetime.now(UTC)
             log.info("reloaded", databases=list(config.databases))
@@ -218,9 +131,14 @@ class App:
                 monitors[name] = self._monitors[name]
                 monitors[name][0].reconfigure(wanted)
             else:
-                monitor = Monitor(wanted, delay=(place * step).total_seconds())
+                monitor = Monitor(wanted, delay=(place * step).total_seconds(), told=self._tell)
                 monitors[name] = (monitor, self._group.create_task(monitor.run(), name=f"monitor {name}"))
         self._monitors = monitors
 
+    async def _tell(self, monitor: Monitor) -> None:
+        if self._office:
+            await self._office.observe(monitor.status, monitor.still_wrong)
+
     def _view(self) -> View:
-        return View(statuses=self.statuses(), config_loaded=self._loaded, config_loaded_at=self._loaded_at)
+        channels = self._office.channels if self._office else ()
+        return View(self.statuses(), self._loaded, self._loaded_at, channels)

@@ -32,12 +32,14 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing wrong with one order or position. ``since`` comes from the data and may be unknown; ``first_seen``
-    is the database's clock at the first answer of this process that held it."""
+    is the database's clock at the first answer of this process that held it; ``settled`` whether it has been there for
+    long enough to be told of."""
 
     id: str
     since: datetime | None
     first_seen: datetime
     details: Mapping[str, object]
+    settled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,13 @@ class LinkRate:
         """0 to 100; None when nothing is eligible."""
         return 100 * self.links / self.eligible if self.eligible else None
 
+    def __str__(self) -> str:
+        """Two decimals, cut rather than rounded: 100 % is said only of all."""
+        if not self.eligible:
+            return "nothing eligible"
+        hundredths = self.links * 10_000 // self.eligible
+        return f"{hundredths // 100}.{hundredths % 100:02d} %"
+
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
@@ -59,8 +68,9 @@ class CheckResult:
 
     ``as_of`` is the database's clock in the snapshot of that answer; ``seconds`` the duration of the statement it
     came from (shared by the checks asked in it); ``interval`` the seconds after which it is asked again. ``count`` is
-    exact; ``findings`` holds the first of them, by ``since`` (unknown last), then id. ``issue_type``, ``priority`` and
-    ``count`` are None for ``link_rate``, which has ``link_rate`` instead.
+    exact, and ``settled`` is how many of them have been there for long enough to be told of; ``findings`` holds the
+    first, by ``since`` (unknown last), then id. ``issue_type``, ``priority``, ``count`` and ``settled`` are None for
+    ``link_rate``, which has ``link_rate`` instead.
     """
 
     name: str
@@ -75,6 +85,7 @@ class CheckResult:
     as_of: datetime | None = None
     seconds: float | None = None
     count: int | None = None
+    settled: int | None = None
     oldest: datetime | None = None
     findings: tuple[Finding, ...] = ()
     link_rate: LinkRate | None = None
@@ -121,6 +132,25 @@ class Result:
     def verdict(self) -> Verdict:
         """UNKNOWN as soon as one enabled check has no answer."""
         return (all(check.ok for check in self.checks) and self.known_verdict) or Verdict.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """A check being past its threshold over time, in one database.
+
+    ``key`` is its own and no other's; ``began`` the database's clock at its first bad answer; ``check`` its latest bad
+    answer; ``size`` how much was wrong in that: so many findings, or percent that are not linked; ``ids`` rows that
+    were wrong in the course of it, the latest first, up to a limit; ``flaps`` how often in a row it was bad again soon
+    after it had closed.
+    """
+
+    key: str
+    database: str
+    began: datetime
+    check: CheckResult
+    size: float
+    ids: tuple[str, ...] = ()
+    flaps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,3 +230,16 @@ class Status:
     def verdict(self) -> Verdict:
         """UNKNOWN while there is no result."""
         return self.result.verdict if self.result else Verdict.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStatus:
+    """How one way to tell people does. ``failures`` is by reason; ``waiting`` summaries are on their way; ``error`` is
+    why the last try failed, None where it did not."""
+
+    name: str
+    sent: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)
+    last_success: datetime | None = None
+    waiting: int = 0
+    error: str | None = None

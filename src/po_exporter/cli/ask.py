@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 
-from po_exporter.app import load, watched
 from po_exporter.cli.options import (
     FINDINGS,
     OK,
@@ -33,6 +32,7 @@ from po_exporter.model import Status, Verdict
 from po_exporter.repair.trail import read_trail
 from po_exporter.watch.monitor import Monitor
 from po_exporter.watch.watched import Watched
+from po_exporter.wiring import load, watched
 
 SEVERITY = ("high", "medium", "low")
 

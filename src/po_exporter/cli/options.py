@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import signal
 from collections.abc import Coroutine
 from pathlib import Path
@@ -14,6 +15,7 @@ from click.core import ParameterSource
 
 from po_exporter.config import Config
 from po_exporter.errors import UsageError
+from po_exporter.wiring import load
 
 T = TypeVar("T")
 
@@ -77,3 +79,9 @@ async def interruptible(work: Coroutine[Any, Any, T]) -> T:
     if task:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return await work
+
+
+def settings_or_defaults(config_file: Path | None) -> Config:
+    """The configuration; without one, the defaults."""
+    named = config_file or "PO_EXPORTER_DSN" in os.environ or "PO_EXPORTER_DSN_FILE" in os.environ
+    return load(config_file, os.environ if named else os.environ | {"PO_EXPORTER_DSN": "postgresql:///trading"})

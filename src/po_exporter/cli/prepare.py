@@ -11,9 +11,17 @@ from pathlib import Path
 import click
 import yaml
 
-from po_exporter import app, config
-from po_exporter.app import load
-from po_exporter.cli.options import FINDINGS, OK, config_option, database_option, format_option, interruptible, only
+from po_exporter import config, wiring
+from po_exporter.cli.options import (
+    FINDINGS,
+    OK,
+    config_option,
+    database_option,
+    format_option,
+    interruptible,
+    only,
+    settings_or_defaults,
+)
 from po_exporter.database.session import Target
 from po_exporter.dsn import Dsn
 from po_exporter.errors import UsageError
@@ -22,6 +30,7 @@ from po_exporter.expose.rules import JOB, RUNBOOKS, alert_rules, rules_yaml
 from po_exporter.install.installer import install, uninstall
 from po_exporter.install.script import printed
 from po_exporter.secret import Secret
+from po_exporter.wiring import load
 
 
 @click.command("install")
@@ -110,7 +119,7 @@ def rules(config_file: Path | None, job: str, runbooks: str, output: str) -> Non
 
     Without a configuration, those of the defaults.
     """
-    ruled = app.ruled(_settings_or_defaults(config_file), job, runbooks.rstrip("/"))
+    ruled = wiring.ruled(settings_or_defaults(config_file), job, runbooks.rstrip("/"))
     click.echo(json.dumps(alert_rules(ruled), indent=2) if output == "json" else rules_yaml(ruled), nl=output == "json")
 
 
@@ -123,10 +132,5 @@ def dashboards(config_file: Path | None, runbooks: str, output: str) -> None:  #
 
     Without a configuration, that of the defaults.
     """
-    ruled = app.ruled(_settings_or_defaults(config_file), JOB, runbooks.rstrip("/"))
+    ruled = wiring.ruled(settings_or_defaults(config_file), JOB, runbooks.rstrip("/"))
     click.echo(json.dumps(dashboard(ruled), indent=2, ensure_ascii=False))
-
-
-def _settings_or_defaults(config_file: Path | None) -> config.Config:
-    named = config_file or "PO_EXPORTER_DSN" in os.environ or "PO_EXPORTER_DSN_FILE" in os.environ
-    return load(config_file, os.environ if named else os.environ | {"PO_EXPORTER_DSN": "postgresql:///trading"})

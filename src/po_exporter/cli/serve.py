@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
-from po_exporter.app import App, load
+from po_exporter.app import App
 from po_exporter.cli.options import Positive, config_option
+from po_exporter.wiring import load
 
 
 @click.command()

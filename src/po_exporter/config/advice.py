@@ -18,6 +18,7 @@ def advice(settings: Settings) -> Iterator[str]:
     yield from _monitoring(settings)
     if settings.server.reload and not settings.server.tokens_file:
         yield "server.reload is on, but without server.tokens_file POST /-/reload does not exist."
+    yield from _channels(settings)
     yield from _writes(settings)
     yield from _not_yet(settings)
 
@@ -62,6 +63,14 @@ def _monitoring(settings: Settings) -> Iterator[str]:
         yield "checks.link_rate.priority has no effect: the link rate is no finding, and adds nothing to a verdict."
 
 
+def _channels(settings: Settings) -> Iterator[str]:
+    slack = settings.notify.slack
+    if slack.token and not slack.channel:
+        yield "notify.slack.token is set, but not notify.slack.channel: the bot has nowhere to post."
+    if slack.token and slack.channel and slack.webhook_url:
+        yield "notify.slack has a token and a webhook_url: the bot is used, and the webhook is not."
+
+
 def _writes(settings: Settings) -> Iterator[str]:
     """The guide's switches ask for writes, and none of them makes one by itself."""
     asked = [
@@ -81,18 +90,10 @@ def _writes(settings: Settings) -> Iterator[str]:
 def _not_yet(settings: Settings) -> Iterator[str]:
     """Settings that are understood, and wait for a version that acts on them."""
     notify = settings.notify
-    channels = {
-        "notify.slack": notify.slack.token or notify.slack.webhook_url,
-        "notify.email": notify.email.host,
-        "notify.webhook": notify.webhook.url,
-    }
-    for channel, is_set in channels.items():
-        if is_set:
-            yield f"{channel} is set, but this version sends no summaries yet."
+    if notify.email.host:
+        yield "notify.email is set, but this version sends no e-mail yet."
     if notify.digest.schedule:
         yield "notify.digest.schedule is set, but this version sends no digest yet."
-    if notify.templates:
-        yield "notify.templates is set, but this version sends no summaries yet."
     if settings.fix.allow:
         yield "fix.allow names fixes, but this version makes none yet."
     if settings.reconcile.enabled:

@@ -191,6 +191,7 @@ class Slack(Section):
     token: SecretText | None = optional(None, "A bot's token.")
     webhook_url: SecretUrl | None = optional(None, "An incoming webhook's address.")
     channel: Word | None = optional(None, "Where the bot posts.")
+    api_url: Url = optional("https://slack.com/api/", "Where Slack is; GovSlack has an address of its own.")
 
 
 class Recipients(Section):

@@ -433,6 +433,24 @@ def _rows(ruled: Ruled) -> Iterator[tuple[str, list[Panel]]]:
             alerts=["PositionOrderDrift"],
         ),
         Panel(
+            "Summaries sent, and failed", "timeseries", "A second. None without a channel.",
+            {
+                "{{channel}} sent": "sum by (channel) "
+                f"(rate(position_order_exporter_notifications_total{OF_JOB}[$__rate_interval]))",
+                "{{channel}} {{reason}}": "sum by (channel, reason) "
+                f"(rate(position_order_exporter_notification_failures_total{OF_JOB}[$__rate_interval]))",
+            },
+            16, unit="ops", alerts=["PositionOrderNotificationsFailing"],
+        ),
+        Panel(
+            "Last summary", "stat", "How long ago one was sent. UNKNOWN: none was, since the process started.",
+            {
+                "{{channel}}": "time() - max by (channel) "
+                f"(position_order_exporter_notification_last_success_timestamp_seconds{OF_JOB})"
+            },
+            8, unit="s",
+        ),
+        Panel(
             "Configuration", "stat", "Whether the last attempt to load it succeeded, by replica.",
             {"{{instance}}": f"position_order_exporter_config_last_reload_successful{OF_JOB}"}, 8, 4,
             values={"0": ("REFUSED", RED), "1": ("LOADED", GREEN)}, alerts=["PositionOrderConfigReloadFailed"],

@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from po_exporter.expose.view import View, answered, effective_interval, shown_result
-from po_exporter.model import Histogram, Status
+from po_exporter.model import ChannelStatus, Histogram, Status
 
 Kind = Literal["gauge", "counter", "histogram", "untyped", "info"]
 
@@ -130,6 +130,19 @@ CATALOG = (
         "Audited keys whose incremental answer differed from a recompute in the same snapshot: stays 0.",
     ),
     Family("position_order_exporter_leader", "gauge", DB, "Whether this replica polls the database."),
+    Family("position_order_exporter_notifications_total", "counter", ("channel",), "Summaries that were sent."),
+    Family(
+        "position_order_exporter_notification_failures_total",
+        "counter",
+        ("channel", "reason"),
+        "How often a summary could not be sent.",
+    ),
+    Family(
+        "position_order_exporter_notification_last_success_timestamp_seconds",
+        "gauge",
+        ("channel",),
+        "When a summary was last sent.",
+    ),
     Family(
         "position_order_exporter_config_last_reload_successful",
         "gauge",
@@ -194,6 +207,8 @@ def _samples(view: View) -> Iterator[Sample]:
                 yield from _domain_samples(status)
             elif status.up is False:
                 yield "position_order_up", (status.database,), 0.0
+    for channel in view.channels:
+        yield from _channel_samples(channel)
     yield "position_order_exporter_config_last_reload_successful", (), float(view.config_loaded)
     yield (
         "position_order_exporter_config_last_reload_success_timestamp_seconds",
@@ -225,6 +240,14 @@ def _exporter_samples(status: Status) -> Iterator[Sample]:
     if result:
         yield "position_order_exporter_snapshot_timestamp_seconds", (db,), result.as_of.timestamp()
     yield "position_order_exporter_leader", (db,), float(status.leader)
+
+
+def _channel_samples(channel: ChannelStatus) -> Iterator[Sample]:
+    yield "position_order_exporter_notifications_total", (channel.name,), float(channel.sent)
+    for reason, count in channel.failures.items():
+        yield "position_order_exporter_notification_failures_total", (channel.name, reason), float(count)
+    name = "position_order_exporter_notification_last_success_timestamp_seconds"
+    yield from _moment(name, channel.name, channel.last_success)
 
 
 def _watching_samples(status: Status) -> Iterator[Sample]:
@@ -277,9 +300,9 @@ def _oldest_unlinked(status: Status) -> datetime | None:
     return min((oldest for oldest in told.values() if oldest), default=None)
 
 
-def _moment(name: str, database: str, when: datetime | None) -> Iterator[Sample]:
+def _moment(name: str, label: str, when: datetime | None) -> Iterator[Sample]:
     if when is not None:
-        yield name, (database,), when.timestamp()
+        yield name, (label,), when.timestamp()
 
 
 def _add_histogram(metric: Metric, labels: dict[str, str], histogram: Histogram) -> None:

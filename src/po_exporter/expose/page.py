@@ -14,7 +14,7 @@ import jinja2
 
 from po_exporter.expose.api import plain
 from po_exporter.expose.view import LINK_RATE, View, shown_result, why_not_ready
-from po_exporter.model import CheckResult, LinkRate, Result, Status, Verdict, worst
+from po_exporter.model import CheckResult, Result, Status, Verdict, worst
 
 PAGES = Path(__file__).parent / "pages"
 STYLE = (PAGES / "style.css").read_text(encoding="utf-8")
@@ -117,7 +117,7 @@ class Section:
         numbers: list[tuple[str, str | None]] = []
         if LINK_RATE in self._names:
             numbers += [
-                ("Link rate", rate_text(rate) if rate else None),
+                ("Link rate", str(rate) if rate else None),
                 ("Eligible orders", f"{rate.eligible:,}" if rate else None),
                 ("Linked", f"{rate.links:,}" if rate else None),
             ]
@@ -217,14 +217,6 @@ def _number(count: int, one: str, many: str) -> str:
 
 def _heading(key: str) -> str:
     return legible(key.replace("_", " "))
-
-
-def rate_text(rate: LinkRate) -> str:
-    """Two decimals, cut rather than rounded: 100 % is said only of all."""
-    if not rate.eligible:
-        return "nothing eligible"
-    hundredths = rate.links * 10_000 // rate.eligible
-    return f"{hundredths // 100}.{hundredths % 100:02d} %"
 
 
 def _text(value: object) -> str | None:

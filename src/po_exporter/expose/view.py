@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from po_exporter import __revision__, __version__
-from po_exporter.model import CheckResult, Result, Status
+from po_exporter.model import ChannelStatus, CheckResult, Result, Status
 
 LINK_RATE = "link_rate"
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Every database's status, and the state of the configuration: taken anew for each request.
+    """Every database's status, every channel's, and the state of the configuration: taken anew for each request.
 
     ``config_loaded`` says whether the last attempt to load the configuration succeeded, ``config_loaded_at`` when one
     last did.
@@ -23,6 +23,7 @@ class View:
     statuses: tuple[Status, ...]
     config_loaded: bool
     config_loaded_at: datetime
+    channels: tuple[ChannelStatus, ...] = ()
     version: str = __version__
     revision: str = __revision__
 

@@ -55,6 +55,15 @@ class CheckMemory:
         """When an answer first held this finding; None for one that is not known."""
         return self._waiting.get(key) or self._accounted.get(key)
 
+    @property
+    def settled(self) -> int:
+        """How many findings of the latest answer have settled."""
+        return self._level
+
+    def has_settled(self, key: bytes) -> bool:
+        """Whether this finding has; while only counts are known, nobody can tell, and all are taken to have."""
+        return key in self._accounted or key not in self._waiting
+
     def answer(self, as_of: datetime, count: int, identities: list[bytes] | None, grace: timedelta) -> None:
         """Take in one answer; ``identities`` is None when there are more than the budget."""
         self._counts.append((as_of, count))

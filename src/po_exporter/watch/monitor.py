@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -40,8 +40,11 @@ OF_THE_SESSION = (NoRight.reason, Missing.reason)
 class Monitor:
     """Asks one database at its interval and holds what is known of it; all on its own, whatever the others do."""
 
-    def __init__(self, watched: Watched, delay: float = 0.0) -> None:
+    def __init__(
+        self, watched: Watched, delay: float = 0.0, told: Callable[[Monitor], Awaitable[None]] | None = None
+    ) -> None:
         self._delay = delay
+        self._told = told
         self._next: Watched | None = None
         self._wake = asyncio.Event()
         self._candidate = Candidate(self._wake.set)
@@ -102,6 +105,8 @@ class Monitor:
                 if watched.polls and self._candidate.leads:
                     self._follow()
                     await self.poll()
+                if self._told:
+                    await self._told(self)
                 await self._rest(self._pause(started))
         finally:
             await asyncio.gather(self._poller.close(), self._candidate.close())
@@ -125,6 +130,18 @@ class Monitor:
         if not self._status.up or any(result.reason in OF_THE_SESSION for result in self._results.values()):
             await self._poller.session.close()
         return self.status
+
+    async def still_wrong(self, check: str, ids: Sequence[str]) -> list[str] | None:
+        """Which of these rows a check finds wrong now, however old they are; None where there are too many to tell.
+
+        Raises DatabaseError.
+        """
+        question = next(question for question in self._questions if question.name == check)
+        try:
+            async with asyncio.timeout(self.watched.terms.limits.poll.total_seconds()):
+                return await self._poller.still_wrong(question, ids)
+        except TimeoutError:
+            raise DeadlinePassed("asking for the rows of an incident took longer than monitor.poll_timeout") from None
 
     def _blank(self) -> Status:
         watched = self.watched

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -20,6 +20,7 @@ from po_exporter.watch.answer import Answer, Question, Terms
 from po_exporter.watch.asking import Asking
 from po_exporter.watch.incremental import Incremental
 from po_exporter.watch.links import LinkWatch
+from po_exporter.watch.memory import identity
 
 log = structlog.get_logger()
 
@@ -86,6 +87,34 @@ class Poller:
     def follows(self) -> frozenset[str]:
         """The checks that are answered at every poll, at the cost of what changed."""
         return self.incremental.follows if self.incremental else frozenset()
+
+    async def still_wrong(self, question: Question, ids: Sequence[str]) -> list[str] | None:
+        """Which of these rows a check finds wrong now, however old they are; None where there are too many to tell.
+
+        Raises DatabaseError.
+        """
+        # A check of all ages has its own idea of what is too old for others.
+        terms = replace(self.terms, window=None) if question.file.scope == "window" else self.terms
+        async with self.session.snapshot(terms.limits, self.mapping) as snapshot:
+            presenter = Presenter(self.mapping, await self._complete(snapshot), unbounded=terms.window is None)
+            obstacle = presenter.obstacle(question.file.needs)
+            if obstacle:
+                raise obstacle
+            asking = Asking(snapshot, presenter, terms, self.watch.waited(snapshot.as_of, terms.grace))
+            if not question.file.incremental:  # it cannot be asked of some rows alone
+                found = (await asking.ask([question]))[question.name].identities
+                return None if found is None else [key for key in ids if identity(key) in set(found)]
+            of_orders = question.file.entity == "order"
+            touched = {
+                "orders": presenter.ids("orders", ids if of_orders else ()),
+                "positions": presenter.ids("positions", () if of_orders else ids),
+                "cold": presenter.ids("positions", () if of_orders else ids),
+                "hot": presenter.ids("positions", ()),
+                "hot_sums": ([], "text[]::numeric[]"),
+            }
+            answer = (await asking.ask([question], touched=touched, evidence=len(ids)))[question.name]
+            wrong = {each.id for each in answer.evidence}
+            return [key for key in ids if key in wrong]
 
     async def close(self) -> None:
         """Close every connection; side by side, because each may take its time where the network is cut."""

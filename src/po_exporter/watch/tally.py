@@ -48,14 +48,17 @@ class Tally:
         self.durations[name] = self.durations[name].observe(answer.seconds)
         self.last_success[name] = as_of
         findings: tuple[Finding, ...] = ()
+        settled: int | None = None
         if question.priority is not None:
             memory = self.memories[name]
             before = memory.issues
             memory.answer(as_of, answer.count, answer.identities, grace)
             self.issues[question.file.issue_type, question.priority] += memory.issues - before
+            settled = memory.settled
+            keys = [identity(each.id) for each in answer.evidence]
             findings = tuple(
-                Finding(each.id, each.since, memory.first_seen(identity(each.id)) or as_of, each.read())
-                for each in answer.evidence
+                Finding(each.id, each.since, memory.first_seen(key) or as_of, each.read(), memory.has_settled(key))
+                for key, each in zip(keys, answer.evidence, strict=True)
             )
         return _result(
             question,
@@ -64,6 +67,7 @@ class Tally:
             as_of=as_of,
             seconds=answer.seconds,
             count=answer.count if question.priority else None,
+            settled=settled,
             oldest=answer.oldest,
             findings=findings,
             link_rate=answer.link_rate,

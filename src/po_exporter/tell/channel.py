@@ -1,0 +1,63 @@
+"""What every channel does, and how one says that it could not."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from po_exporter.errors import CredentialsUnreadable
+from po_exporter.secret import Secret
+from po_exporter.tell.summary import Summary
+
+REASONS = ("unreachable", "timeout", "rate_limited", "server_error", "rejected", "overflow")
+"""Why a summary was not taken, in a word: the values of the metric's label."""
+
+
+class Undelivered(Exception):
+    """A summary was not taken: why, in one sentence.
+
+    ``reason`` is one word, for the metric. ``permanent``: trying again is of no use. ``retry_after``: seconds that the
+    receiver asked for.
+    """
+
+    def __init__(self, message: str, reason: str, *, permanent: bool = False, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.reason, self.permanent, self.retry_after = reason, permanent, retry_after
+
+
+class Channel(Protocol):
+    """One way to tell people. ``pace`` is the least time between two sends, in seconds."""
+
+    name: str
+    pace: float
+
+    async def send(self, summary: Summary, thread: object) -> object:
+        """Send one summary, or leave it if the channel has no use for its kind.
+
+        ``thread`` is what the last send about the same incident returned, None for the first. Raises Undelivered.
+        """
+        ...
+
+
+def reveal(secret: Secret) -> str:
+    """A secret as it is now; its file may have changed. Raises Undelivered."""
+    try:
+        return secret.reveal()
+    except CredentialsUnreadable as error:
+        raise Undelivered(str(error), "rejected") from None
+
+
+def refused(status: int, message: str, retry_after: str | None) -> Undelivered:
+    """What an HTTP status other than success means: 429 and 5xx are worth another try, all else is not."""
+    if status == 429:
+        return Undelivered(message, "rate_limited", retry_after=_seconds(retry_after))
+    if status >= 500 or status == 408:
+        return Undelivered(message, "server_error", retry_after=_seconds(retry_after))
+    return Undelivered(message, "rejected", permanent=True)
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Retry-After as seconds. Its other form, a date, is not one that those whom we send to use."""
+    try:
+        return max(float(retry_after), 0.0) if retry_after else None
+    except ValueError:
+        return None

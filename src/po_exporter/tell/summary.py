@@ -1,0 +1,170 @@
+"""What is told of one event: everything that a template or a receiver may use, as plain values without I/O."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+from po_exporter.model import Finding, Priority, Status, Verdict
+from po_exporter.sql import LINK_RATE
+from po_exporter.tell.incidents import UNREADABLE, Event, Happening
+
+Kind = Literal["opened", "changed", "closed", "off", "test"]
+MOST_ROWS = 20
+"""Rows of one summary; how many more there are is said."""
+LINK_RATE_PRIORITY: Priority = "medium"
+"""It is no finding, and its alert is a warning."""
+VERDICTS: dict[Priority, Verdict] = {"high": Verdict.CRITICAL, "medium": Verdict.DEGRADED, "low": Verdict.DEGRADED}
+NUMBERS = {
+    "unlinked_filled_order": "Unlinked fills",
+    "orphaned_position_reference": "Orphaned references",
+    "quantity_mismatch": "Quantity mismatches",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """One of the numbers of a database, as text, and what it was when the incident was last told of; None where that
+    is not known."""
+
+    label: str
+    now: str | None
+    before: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row that is wrong. ``details`` are texts, exact to the last digit."""
+
+    id: str
+    since: datetime | None
+    first_seen: datetime
+    details: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Where a reader can go on; None where there is no such place."""
+
+    runbook: str | None = None
+    page: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What people are told of one event of one incident.
+
+    ``id`` is this telling's own: who gets one twice knows it by that. ``incident`` is the same in all tellings of an
+    incident. ``verdict`` is what this incident alone makes of the database. ``began`` is the database's clock at its
+    first bad answer, ``at`` at the answer that is told. ``count`` is how many findings there are, ``before`` how many
+    there were when it was last told of; both None for the link rate and for a database that cannot be read. ``more``
+    findings are not among ``rows``. ``asked_again`` rows were asked for once more at the close, and ``still_wrong`` of
+    them are not healed: below the threshold, or out of the window. ``error`` says why the database cannot be read.
+    """
+
+    id: str
+    kind: Kind
+    incident: str
+    database: str
+    environment: str | None
+    check: str
+    title: str
+    issue_type: str | None
+    priority: str
+    verdict: Verdict
+    began: datetime
+    at: datetime
+    count: int | None = None
+    before: int | None = None
+    flaps: int = 0
+    numbers: tuple[Number, ...] = ()
+    rows: tuple[Row, ...] = ()
+    more: int = 0
+    asked_again: int = 0
+    still_wrong: tuple[str, ...] = ()
+    error: str | None = None
+    replica: str = ""
+    links: Links = field(default_factory=Links)
+
+    def json(self) -> dict[str, Any]:
+        """As JSON values; times in ISO 8601."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
+
+
+def summarise(event: Event, status: Status, *, before: Mapping[str, str], replica: str, links: Links) -> Summary:
+    """The summary of one event. ``before`` has the numbers, by label, that were last told of this incident."""
+    incident, check = event.incident, event.incident.check
+    priority = check.priority or LINK_RATE_PRIORITY
+    counted = check.count is not None and check.name != UNREADABLE
+    closed = event.happening in (Happening.CLOSED, Happening.OFF)
+    settled = [finding for finding in check.findings if finding.settled]
+    rows = [] if closed else settled[:MOST_ROWS]
+    now = status.result.count(check.name) if status.result else None
+    count = (now if closed else check.settled) if counted else None
+    return Summary(
+        id=secrets.token_hex(8),
+        kind=event.happening.value,
+        incident=incident.key,
+        database=incident.database,
+        environment=status.environment,
+        check=check.name,
+        title=check.help,
+        issue_type=check.issue_type,
+        priority=priority,
+        verdict=Verdict.UNKNOWN if check.name == UNREADABLE else VERDICTS[priority],
+        began=incident.began,
+        at=(status.last_poll if check.name == UNREADABLE else None) or _answered(status, check.name) or incident.began,
+        count=count,
+        before=int(event.before) if counted and event.before is not None else None,
+        flaps=incident.flaps,
+        numbers=tuple(Number(label, value, before.get(label)) for label, value in numbers(status).items()),
+        rows=tuple(_row(finding) for finding in rows),
+        more=0 if closed or not counted else (check.settled or 0) - len(rows),
+        asked_again=len(incident.ids) if event.happening == Happening.CLOSED and event.still_wrong is not None else 0,
+        still_wrong=event.still_wrong or (),
+        error=check.error,
+        replica=replica,
+        links=links,
+    )
+
+
+def numbers(status: Status) -> dict[str, str | None]:
+    """The guide's numbers, as text; None for one that is not known, none for a check that is off."""
+    result, names = status.result, status.check_names
+    found: dict[str, str | None] = {}
+    if LINK_RATE in names:
+        rate = result.link_rate if result else None
+        found["Link rate"] = str(rate) if rate else None
+        found["Eligible orders"] = f"{rate.eligible:,}" if rate else None
+    for name, label in NUMBERS.items():
+        if name in names:
+            count = result.count(name) if result else None
+            found[label] = None if count is None else f"{count:,}"
+    return found
+
+
+def _answered(status: Status, name: str) -> datetime | None:
+    check = status.result.check(name) if status.result else None
+    return check.as_of if check else None
+
+
+def _row(finding: Finding) -> Row:
+    details = {str(key): str(value) for key, value in finding.details.items() if value is not None}
+    return Row(finding.id, finding.since, finding.first_seen, details)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(each) for each in value]
+    return value

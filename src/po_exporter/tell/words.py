@@ -1,0 +1,111 @@
+"""The sentences of a summary, the same in every channel: what templates call as filters."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from po_exporter.sql import LINK_RATE
+from po_exporter.tell.incidents import UNREADABLE
+from po_exporter.tell.summary import Number, Row, Summary
+
+MOST_VALUE = 80
+"""Characters of one value that are told."""
+FIRST_FACTS = ("trading_pair", "side", "status", "quantity", "filled_quantity", "expected", "found", "difference")
+"""Of a row's details, what is told first."""
+MOST_FACTS = 6
+
+
+def headline(summary: Summary) -> str:
+    """One line: what happened, where."""
+    what, where = _what(summary), summary.database
+    match summary.kind:
+        case "opened":
+            return f"{summary.verdict}: {what} in {where}"
+        case "changed":
+            return f"{summary.verdict}: now {what} in {where}"
+        case "closed":
+            return f"{'Over' if summary.still_wrong else 'Healed'}: {summary.check} in {where}"
+        case "off":
+            return f"No longer watched: {summary.check} in {where}"
+        case _:
+            return f"A test: {what} in {where}"
+
+
+def story(summary: Summary) -> str:
+    """A few sentences: what is wrong, since when, and how it moved."""
+    return " ".join(_sentences(summary))
+
+
+def moved(number: Number) -> str:
+    """A number, and what it was."""
+    now = number.now or "UNKNOWN"
+    return now if number.before in (None, number.now) else f"{now} (was {number.before})"
+
+
+def facts(row: Row) -> str:
+    """The details of a row, in one line."""
+    keys = [key for key in FIRST_FACTS if key in row.details]
+    keys += [key for key in row.details if key not in FIRST_FACTS]
+    told = [f"{key.replace('_', ' ')} {legible(row.details[key])}" for key in keys[:MOST_FACTS]]
+    return ", ".join([*told, f"since {stamp(row.since)}" if row.since else "since when, nobody knows"])
+
+
+def stamp(when: datetime) -> str:
+    """In UTC, to the second; the zone stands beside it."""
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def lasted(span: timedelta) -> str:
+    """A span in words."""
+    seconds = max(int(span.total_seconds()), 0)
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size:,} {unit}"
+    return f"{seconds} second{'' if seconds == 1 else 's'}"
+
+
+def legible(text: object, most: int = MOST_VALUE) -> str:
+    """A value from a table in one line, cut where it is long."""
+    whole = str(text)
+    shown = printable(whole[:most])
+    return shown if len(whole) <= most else f"{shown}…"
+
+
+def printable(text: str) -> str:
+    """A text in one line, without characters that hide or turn round what is there."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def _what(summary: Summary) -> str:
+    if summary.check == UNREADABLE:
+        return "nothing is known, the database cannot be read,"
+    if summary.check == LINK_RATE:
+        rate = next((number.now for number in summary.numbers if number.now), None)
+        return f"link rate {rate or 'below its threshold'}"
+    return f"{summary.count or 0:,} {summary.check}"
+
+
+def _sentences(summary: Summary) -> list[str]:
+    told = [summary.title if summary.title.endswith(".") else f"{summary.title}."]
+    if summary.kind == "off":
+        return [*told, "The check is off since the configuration was read again; whether it healed, nobody knows."]
+    if summary.kind == "closed":
+        told.append(f"It lasted {lasted(summary.at - summary.began)}, from {stamp(summary.began)} UTC.")
+        if summary.still_wrong:
+            told.append(
+                f"{len(summary.still_wrong):,} of {summary.asked_again:,} rows are still wrong, below the threshold or"
+                " too old for the window:"
+            )
+        elif summary.asked_again:
+            told.append(f"All {summary.asked_again:,} rows that were wrong are right now.")
+        return told
+    told.append(f"Since {stamp(summary.began)} UTC.")
+    if summary.error:
+        told.append(f"It says: {legible(summary.error, 600)}.")
+    if summary.before is not None and summary.before != summary.count:
+        told.append(f"There were {summary.before:,} when this was last told.")
+    if summary.flaps:
+        told.append(f"It was bad again soon after it had healed, {summary.flaps} times in a row.")
+    if summary.rows:
+        told.append(f"The first {len(summary.rows)}:" if summary.more else "They are:")
+    return told

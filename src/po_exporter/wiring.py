@@ -1,0 +1,178 @@
+"""What each room needs to know, out of the whole configuration."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from po_exporter.config import Config, Database
+from po_exporter.config import load as load_settings
+from po_exporter.config.settings import Slack
+from po_exporter.database.session import Limits, Target
+from po_exporter.errors import ConfigError
+from po_exporter.expose.rules import PROJECT, Ruled, RuledCheck
+from po_exporter.expose.server import Listen, faults_of
+from po_exporter.secret import Secret
+from po_exporter.tell.channel import Channel
+from po_exporter.tell.incidents import Sensitivity
+from po_exporter.tell.office import Telling
+from po_exporter.tell.samples import SAMPLES
+from po_exporter.tell.summary import Links
+from po_exporter.tell.templates import Templates
+from po_exporter.tell.webhook import Webhook
+from po_exporter.watch.answer import Question, Terms
+from po_exporter.watch.watched import Watched
+
+log = structlog.get_logger()
+
+NO_OVERRIDES: Mapping[str, object] = {}
+
+
+def questions(config: Config) -> tuple[Question, ...]:
+    """Every enabled check with its settings."""
+    return tuple(
+        Question(
+            file=file,
+            priority=None if file.priority is None else config.checks[name].priority or file.priority,
+            tolerance=config.checks[name].tolerance,
+            interval=config.checks[name].interval,
+        )
+        for name, file in config.check_files.items()
+        if config.checks[name].enabled
+    )
+
+
+def watched(config: Config, name: str) -> Watched:
+    """What one database's monitor needs to know, out of the whole configuration."""
+    database, monitor = config.databases[name], config.monitor
+    return Watched(
+        target=Target(name, database.dsn, database.password),
+        environment=database.environment,
+        mapping=database.mapping,
+        questions=questions(config),
+        terms=Terms(
+            window=monitor.window,
+            grace=monitor.grace,
+            limits=Limits(monitor.statement_timeout, monitor.lock_timeout, monitor.poll_timeout),
+            evidence=monitor.evidence,
+            identity_budget=monitor.identity_budget,
+        ),
+        interval=monitor.interval,
+        polls=config.polls(name),
+        mode=monitor.mode,
+        feed=_feed_target(name, database),
+        control=_direct(name, database) if config.leader == "auto" else None,
+        state_budget=int(monitor.state_budget),
+    )
+
+
+def ruled(config: Config, job: str, runbooks: str) -> Ruled:
+    """What the alert rules need to know."""
+    checks = [
+        RuledCheck(
+            name=question.name,
+            issue_type=question.file.issue_type,
+            help=question.file.help,
+            priority=question.priority,
+            threshold=config.checks[question.name].threshold,
+            interval=question.interval,
+            settles=question.file.settles,
+            runbook=question.file.runbook,
+        )
+        for question in questions(config)
+    ]
+    return Ruled(checks, config.monitor.interval, config.monitor.window, job, runbooks)
+
+
+def listen(config: Config) -> Listen:
+    """The server's settings."""
+    server = config.server
+    return Listen(
+        host=server.host,
+        port=server.port,
+        cert_file=server.tls.cert_file,
+        key_file=server.tls.key_file,
+        client_ca_file=server.tls.client_ca_file,
+        tokens_file=server.tokens_file,
+        external_url=server.external_url,
+        reload=server.reload,
+    )
+
+
+def telling(config: Config) -> Telling:
+    """Who is told, of what, when. Templates that cannot be used are told in the log."""
+    notify = config.notify
+    found = templates(config)
+    for fault in found.faults:
+        log.error("template_refused", file=fault.file, line=fault.line, error=fault.why)
+    return Telling(
+        channels=channels(config, found),
+        sensitivity=Sensitivity(
+            open_after=notify.open_after,
+            close_after=notify.close_after,
+            change_factor=float(notify.change_factor),
+            thresholds={name: float(check.threshold) for name, check in config.checks.items()},
+        ),
+        links=links(config),
+        replica=replica(),
+    )
+
+
+def channels(config: Config, found: Templates) -> tuple[Channel, ...]:
+    """Every channel that is configured."""
+    slack, webhook = config.notify.slack, config.notify.webhook
+    wanted: list[Channel] = []
+    if (slack.token and slack.channel) or slack.webhook_url:
+        wanted.append(_slack(slack, found))
+    if webhook.url:
+        wanted.append(Webhook(webhook.url, webhook.secret))
+    return tuple(wanted)
+
+
+def _slack(slack: Slack, found: Templates) -> Channel:
+    from po_exporter.tell.slack import Bot, IncomingWebhook  # noqa: PLC0415  # its SDK's memory is for those who use it
+
+    if slack.token and slack.channel:
+        return Bot(slack.token, slack.channel, found, str(slack.api_url))
+    return IncomingWebhook(slack.webhook_url or Secret(""), found)
+
+
+def templates(config: Config) -> Templates:
+    """Ours, and those of the user's directory, tried on everything that there could be to tell."""
+    return Templates(config.notify.templates, tuple(SAMPLES.values()))
+
+
+def links(config: Config) -> dict[str, Links]:
+    """By check, where a reader of a summary can go on."""
+    page = str(config.server.external_url) if config.server.external_url else None
+    return {
+        name: Links(runbook=file.runbook or f"{PROJECT}/blob/main/docs/checks/{name}.md", page=page)
+        for name, file in config.check_files.items()
+    }
+
+
+def replica() -> str:
+    """How people tell this replica from others: the host's name, which is the pod's."""
+    return socket.gethostname()
+
+
+def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object] = NO_OVERRIDES) -> Config:
+    """The configuration, with the files that only the server reads tried, too. Raises ConfigError."""
+    config = load_settings(path, environ, overrides)
+    faults = faults_of(listen(config))
+    if faults:
+        raise ConfigError(faults)
+    return config
+
+
+def _direct(name: str, database: Database) -> Target:
+    """Where a session of our own is to be had: past a pooler, if there is one."""
+    return Target(name, database.direct_dsn or database.dsn, database.password)
+
+
+def _feed_target(name: str, database: Database) -> Target:
+    """Where the change feed connects: as a role of its own, or where the reader does, past a pooler."""
+    return Target(name, database.feed_dsn) if database.feed_dsn else _direct(name, database)

@@ -1,0 +1,66 @@
+"""`notify preview` and `notify test`: to see a summary before there is one, and to know that it arrives."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from parts.machine import free_port
+from parts.slack import CHANNEL, TOKEN, fault
+from po_exporter.tell.samples import SAMPLES
+
+ONE = {"databases": {"trading": {"dsn": "postgresql:///trading", "environment": "production"}}}
+
+
+@pytest.mark.parametrize("kind", SAMPLES)
+async def test_every_kind_can_be_previewed_without_a_configuration(cli, kind):
+    shown = await cli("notify", "preview", "--kind", kind)
+    assert (shown.status, shown.stderr) == (0, "")
+    assert "trading (production)" in shown.stdout
+    content = (await cli("notify", "preview", "--kind", kind, "--format", "json")).json
+    assert fault(content) is None
+
+
+async def test_a_template_of_ones_own_is_previewed_and_its_fault_is_named(cli, tmp_path):
+    template = tmp_path / "templates" / "slack.j2"
+    template.parent.mkdir()
+    config = {**ONE, "notify": {"templates": str(template.parent)}}
+    template.write_text('{% extends "builtin/slack.j2" %}{% block header %}Mine: {{ summary.count }}{% endblock %}')
+    assert (await cli("notify", "preview", config=config)).stdout.startswith("Mine: 12\n")
+    template.write_text('{% extends "builtin/slack.j2" %}\n{% block header %}{{ summary.cuont }}{% endblock %}')
+    shown = await cli("notify", "preview", config=config)
+    assert shown.status == 3
+    assert shown.stderr.startswith(f"po-exporter: {template}:2: ")
+    assert "cuont" in shown.stderr
+    assert shown.stdout.startswith("CRITICAL: 12 unlinked_filled_order in trading\n")
+
+
+async def test_a_test_arrives_and_says_that_it_is_one(cli, slack):
+    config = {**ONE, "notify": {"slack": {"token": TOKEN, "channel": CHANNEL, "api_url": slack.api_url}}}
+    sent = await cli("notify", "test", config=config)
+    assert (sent.status, sent.stdout) == (0, "slack: sent\n")
+    (message,) = slack.messages
+    assert "A test: " in message.shown
+    assert "This is a test: nothing of it is true, and nothing has to be done." in message.shown
+
+
+async def test_a_test_that_does_not_arrive_says_why(cli, slack):
+    wanted = {"slack": {"token": "xoxb-revoked", "channel": CHANNEL, "api_url": slack.api_url},
+              "webhook": {"url": f"http://127.0.0.1:{free_port()}/hook"}}  # fmt: skip
+    sent = await cli("notify", "test", config={**ONE, "notify": wanted})
+    assert sent.status == 3
+    first, second = sent.stdout.splitlines()
+    assert first == "slack: Slack refused the message: invalid_auth"
+    assert second.startswith("webhook: the webhook cannot be reached")
+    as_json = await cli("notify", "test", "--format", "json", config={**ONE, "notify": wanted})
+    assert [each["channel"] for each in json.loads(as_json.stdout)["channels"]] == ["slack", "webhook"]
+    assert "xoxb" not in sent.stdout + sent.stderr
+
+
+async def test_without_a_channel_there_is_nothing_to_test(cli):
+    sent = await cli("notify", "test", config=ONE)
+    assert (sent.status, sent.stderr) == (
+        2,
+        "po-exporter: no channel is configured; set notify.slack or notify.webhook.\n",
+    )
