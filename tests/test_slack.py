@@ -85,7 +85,7 @@ async def test_an_incident_is_one_message_that_is_edited_with_its_course_in_the_
     changed, closed = slack.thread(parent)
     assert "31 unlinked_filled_order" in changed.shown
     assert "97.41 % (was 99.00 %)" in changed.shown
-    assert "All 31 rows that were wrong are right now." in closed.shown
+    assert "Nothing of it is wrong any more (rows looked at: 31)." in closed.shown
 
 
 async def test_a_message_says_what_is_wrong_with_its_rows(slack):

@@ -40,10 +40,14 @@ async def test_an_unlinked_fill_is_told_with_its_id_and_so_is_that_it_healed(dat
     await database.execute("UPDATE orders SET position_id = $1 WHERE id = $2", A1, B2)
     healed = await message_about(slack, "Healed: unlinked_filled_order in trading")
     assert healed is opened, "the same message, edited"
-    (reply,) = slack.thread(opened)
-    assert "All 1 rows that were wrong are right now." in reply.shown
+    (reply,) = await until(lambda: slack.thread(opened), what="a reply in its thread")
+    assert "Nothing of it is wrong any more (rows looked at: 1)." in reply.shown
+
+    async def counted() -> bool:
+        return (await running.metrics()).value("position_order_exporter_notifications_total", channel="slack") == 2
+
+    await until(counted, what="both to be counted as sent")
     page = await running.metrics()
-    assert page.value("position_order_exporter_notifications_total", channel="slack") == 2
     assert page.value("position_order_exporter_notification_failures_total", channel="slack", reason="rejected") == 0
     assert page.value("position_order_exporter_notification_last_success_timestamp_seconds", channel="slack")
     assert slack.mentions == []
@@ -55,7 +59,7 @@ async def test_what_only_grew_too_old_is_not_called_healed(database, exporter, s
     await message_about(slack, "CRITICAL: 1 unlinked_filled_order in trading")
     await database.execute("UPDATE orders SET created_at = created_at - interval '2 days' WHERE id = $1", B2)
     closed = await message_about(slack, "Over: unlinked_filled_order in trading")
-    assert "1 of 1 rows are still wrong" in closed.shown
+    assert "Still wrong (1 of 1)" in closed.shown
     assert B2 in closed.shown
     await Sidecar(running).until_value(1, "open_issues", issue_type="AGED_UNLINKED_ORDER", priority="high")
 

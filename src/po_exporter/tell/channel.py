@@ -30,8 +30,12 @@ class Channel(Protocol):
     name: str
     pace: float
 
+    def wants(self, summary: Summary) -> bool:
+        """Whether it is for this channel at all."""
+        ...
+
     async def send(self, summary: Summary, thread: object) -> object:
-        """Send one summary, or leave it if the channel has no use for its kind.
+        """Send one summary.
 
         ``thread`` is what the last send about the same incident returned, None for the first. Raises Undelivered.
         """

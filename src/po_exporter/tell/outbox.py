@@ -66,7 +66,9 @@ class Courier:
         )
 
     def put(self, summary: Summary) -> None:
-        """Have it sent. Of two changes of one incident that wait, the later alone is told."""
+        """Have it sent, if the channel wants it. Of two changes of one incident that wait, the later alone is told."""
+        if not self.channel.wants(summary):
+            return
         last = next((each for each in reversed(self._waiting) if each.summary.incident == summary.incident), None)
         if last and last is not self._sending and last.summary.kind == summary.kind == "changed":
             last.summary = replace(summary, before=last.summary.before)

@@ -39,6 +39,10 @@ class Bot:
     def __init__(self, token: Secret, channel: str, templates: Templates, api_url: str) -> None:
         self._token, self._channel, self._templates, self._api_url = token, channel, templates, api_url
 
+    def wants(self, summary: Summary) -> bool:  # noqa: ARG002 - a channel's; it takes everything
+        """Everything."""
+        return True
+
     async def send(self, summary: Summary, thread: object) -> object:
         """Post, or edit and reply. ``thread`` is (channel id, ts). Raises Undelivered."""
         content = message(self._templates, summary)
@@ -79,10 +83,12 @@ class IncomingWebhook:
     def __init__(self, url: Secret, templates: Templates) -> None:
         self._url, self._templates = url, templates
 
+    def wants(self, summary: Summary) -> bool:
+        """What changes between opening and closing would only be noise, where no thread can take it."""
+        return summary.kind != "changed"
+
     async def send(self, summary: Summary, thread: object) -> object:
         """Post it. Raises Undelivered."""
-        if summary.kind == "changed":
-            return thread
         client = AsyncWebhookClient(reveal(self._url), timeout=TIMEOUT, retry_handlers=[])
         try:
             answer = await client.send_dict(message(self._templates, summary))

@@ -34,6 +34,10 @@ class Webhook:
     def __init__(self, url: Secret, secret: Secret | None) -> None:
         self._url, self._secret = url, secret
 
+    def wants(self, summary: Summary) -> bool:  # noqa: ARG002 - a channel's; it takes everything
+        """Everything."""
+        return True
+
     async def send(self, summary: Summary, thread: object) -> object:
         """Post it. Raises Undelivered."""
         body = json.dumps(summary.json(), ensure_ascii=False).encode()

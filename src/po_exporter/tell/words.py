@@ -92,12 +92,10 @@ def _sentences(summary: Summary) -> list[str]:
     if summary.kind == "closed":
         told.append(f"It lasted {lasted(summary.at - summary.began)}, from {stamp(summary.began)} UTC.")
         if summary.still_wrong:
-            told.append(
-                f"{len(summary.still_wrong):,} of {summary.asked_again:,} rows are still wrong, below the threshold or"
-                " too old for the window:"
-            )
+            share = f"{len(summary.still_wrong):,} of {summary.asked_again:,}"
+            told.append(f"Still wrong ({share}), but below the threshold or too old for the window:")
         elif summary.asked_again:
-            told.append(f"All {summary.asked_again:,} rows that were wrong are right now.")
+            told.append(f"Nothing of it is wrong any more (rows looked at: {summary.asked_again:,}).")
         return told
     told.append(f"Since {stamp(summary.began)} UTC.")
     if summary.error:
