@@ -75,8 +75,8 @@ notify:
   open_after: 2
   close_after: 3
   change_factor: 2
-  slack: {token: null, webhook_url: null, channel: null}
-  email: {host: null, port: 587, starttls: required, username: null, password: null, from: null,
+  slack: {token: null, webhook_url: null, channel: null, api_url: "https://slack.com/api/"}
+  email: {host: null, port: 587, starttls: required, username: null, password: null, ca_file: null, from: null,
           to: {high: [], medium: [], low: []}}
   webhook: {url: null, secret: null}
   digest: {schedule: null, timezone: UTC}

@@ -8,6 +8,7 @@ import pytest
 
 from parts.machine import free_port
 from parts.slack import CHANNEL, TOKEN, fault
+from parts.smtp import running_smtp
 from po_exporter.tell.samples import SAMPLES
 
 ONE = {"databases": {"trading": {"dsn": "postgresql:///trading", "environment": "production"}}}
@@ -20,6 +21,20 @@ async def test_every_kind_can_be_previewed_without_a_configuration(cli, kind):
     assert "trading (production)" in shown.stdout
     content = (await cli("notify", "preview", "--kind", kind, "--format", "json")).json
     assert fault(content) is None
+    mail = await cli("notify", "preview", "--channel", "email", "--kind", kind)
+    assert mail.stdout.startswith("Subject: [trading] ")
+
+
+@pytest.mark.parametrize("channel", ["slack", "email"])
+async def test_a_preview_is_a_page_on_request(cli, chromium, channel, tmp_path):
+    (tmp_path / "page.html").write_text(
+        (await cli("notify", "preview", "--channel", channel, "--format", "html")).stdout
+    )
+    tab = await chromium.new_page()
+    await tab.goto((tmp_path / "page.html").as_uri())
+    shown = await tab.inner_text("body")
+    for expected in ("CRITICAL: 12 unlinked_filled_order in trading", SAMPLES["opened"].rows[0].id, "and 9 more"):
+        assert expected in shown
 
 
 async def test_a_template_of_ones_own_is_previewed_and_its_fault_is_named(cli, tmp_path):
@@ -58,9 +73,21 @@ async def test_a_test_that_does_not_arrive_says_why(cli, slack):
     assert "xoxb" not in sent.stdout + sent.stderr
 
 
+async def test_a_test_goes_by_mail_to_whoever_is_named(cli):
+    async with running_smtp() as server:
+        email = {"host": "127.0.0.1", "port": server.port, "starttls": "off", "from": "po@trading.example"}
+        config = {**ONE, "notify": {"email": {**email, "to": {"low": ["desk@trading.example"]}}}}
+        sent = await cli("notify", "test", config=config)
+        assert (sent.status, sent.stdout) == (0, "email: sent\n")
+        assert server.delivered[0].recipients == ["desk@trading.example"]
+        assert "A test: " in server.delivered[0].message["Subject"]
+        sent = await cli("notify", "test", config={**ONE, "notify": {"email": email}})
+        assert (sent.status, sent.stdout) == (3, "email: it has nobody to send it to\n")
+
+
 async def test_without_a_channel_there_is_nothing_to_test(cli):
     sent = await cli("notify", "test", config=ONE)
     assert (sent.status, sent.stderr) == (
         2,
-        "po-exporter: no channel is configured; set notify.slack or notify.webhook.\n",
+        "po-exporter: no channel is configured; set notify.slack, notify.email or notify.webhook.\n",
     )

@@ -71,7 +71,7 @@ def test_one_that_fails_only_in_earnest_is_told_then_and_ours_is_used(tmp_path, 
     templates = Templates(tmp_path, EVERYTHING)
     assert templates.faults == []
     assert render(templates, count=77)["header"] == "CRITICAL: 77 unlinked_filled_order in trading"
-    assert "template_failed" in capsys.readouterr().out
+    assert "template_failed" in "".join(capsys.readouterr())
 
 
 def test_what_the_message_is_made_of_is_escaped_and_the_template_itself_is_not(tmp_path):

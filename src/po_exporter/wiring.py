@@ -10,6 +10,7 @@ import structlog
 
 from po_exporter.config import Config, Database
 from po_exporter.config import load as load_settings
+from po_exporter.config.settings import Email as EmailSettings
 from po_exporter.config.settings import Slack
 from po_exporter.database.session import Limits, Target
 from po_exporter.errors import ConfigError
@@ -123,10 +124,12 @@ def telling(config: Config) -> Telling:
 
 def channels(config: Config, found: Templates) -> tuple[Channel, ...]:
     """Every channel that is configured."""
-    slack, webhook = config.notify.slack, config.notify.webhook
+    slack, email, webhook = config.notify.slack, config.notify.email, config.notify.webhook
     wanted: list[Channel] = []
     if (slack.token and slack.channel) or slack.webhook_url:
         wanted.append(_slack(slack, found))
+    if email.host and email.from_:
+        wanted.append(_email(email, email.host, email.from_, found))
     if webhook.url:
         wanted.append(Webhook(webhook.url, webhook.secret))
     return tuple(wanted)
@@ -138,6 +141,14 @@ def _slack(slack: Slack, found: Templates) -> Channel:
     if slack.token and slack.channel:
         return Bot(slack.token, slack.channel, found, str(slack.api_url))
     return IncomingWebhook(slack.webhook_url or Secret(""), found)
+
+
+def _email(email: EmailSettings, host: str, sender: str, found: Templates) -> Channel:
+    from po_exporter.tell.email import Email, Server  # noqa: PLC0415  # as above
+
+    server = Server(host, email.port, email.starttls, email.username, email.password, email.ca_file)
+    to = {"high": email.to.high, "medium": email.to.medium, "low": email.to.low}
+    return Email(server, sender, to, found)
 
 
 def templates(config: Config) -> Templates:

@@ -64,11 +64,17 @@ def _monitoring(settings: Settings) -> Iterator[str]:
 
 
 def _channels(settings: Settings) -> Iterator[str]:
-    slack = settings.notify.slack
+    slack, email = settings.notify.slack, settings.notify.email
     if slack.token and not slack.channel:
         yield "notify.slack.token is set, but not notify.slack.channel: the bot has nowhere to post."
     if slack.token and slack.channel and slack.webhook_url:
         yield "notify.slack has a token and a webhook_url: the bot is used, and the webhook is not."
+    if email.host and not email.from_:
+        yield "notify.email.host is set, but not notify.email.from: nothing can be sent without a sender."
+    if email.host and not (email.to.high or email.to.medium or email.to.low):
+        yield "notify.email.host is set, but nobody is named under notify.email.to."
+    if email.password and email.starttls != "required":
+        yield "notify.email.starttls is not required, so that the password may go over the network as it is."
 
 
 def _writes(settings: Settings) -> Iterator[str]:
@@ -90,8 +96,6 @@ def _writes(settings: Settings) -> Iterator[str]:
 def _not_yet(settings: Settings) -> Iterator[str]:
     """Settings that are understood, and wait for a version that acts on them."""
     notify = settings.notify
-    if notify.email.host:
-        yield "notify.email is set, but this version sends no e-mail yet."
     if notify.digest.schedule:
         yield "notify.digest.schedule is set, but this version sends no digest yet."
     if settings.fix.allow:

@@ -212,6 +212,7 @@ class Email(Section):
     )
     username: Text | None = optional(None, "Who logs in there.")
     password: SecretText | None = optional(None, "The password of that user.")
+    ca_file: File | None = optional(None, "Whom to trust for its certificate; by default whom the system trusts.")
     from_: Address | None = optional(None, "The sender's address.", alias="from")
     to: Recipients = section()
 

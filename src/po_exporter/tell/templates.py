@@ -22,13 +22,18 @@ Escape: TypeAlias = Callable[[str], str]
 FAILURES = (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
 """What a template can run into. An endless loop is bounded by the sandbox, which bounds ranges."""
 OURS = Path(__file__).parent / "templates"
-BLOCKS = {"slack.j2": ("header", "fields", "body", "rows", "footer")}
+BLOCKS = {
+    "slack.j2": ("header", "fields", "body", "rows", "footer"),
+    "email.txt.j2": ("subject", "body"),
+    "email.html.j2": ("body",),
+}
 """Our templates, and the blocks that each must have."""
 FILTERS = {
     "headline": words.headline,
     "story": words.story,
     "moved": words.moved,
     "facts": words.facts,
+    "colour": words.colour,
     "stamp": words.stamp,
     "lasted": words.lasted,
     "legible": words.legible,

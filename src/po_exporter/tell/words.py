@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from po_exporter.model import Verdict
 from po_exporter.sql import LINK_RATE
 from po_exporter.tell.incidents import UNREADABLE
 from po_exporter.tell.summary import Number, Row, Summary
 
 MOST_VALUE = 80
 """Characters of one value that are told."""
+COLOURS = {
+    Verdict.OK: "#17693a",
+    Verdict.DEGRADED: "#b26f00",
+    Verdict.CRITICAL: "#b3261e",
+    Verdict.UNKNOWN: "#7b8794",
+}
 FIRST_FACTS = ("trading_pair", "side", "status", "quantity", "filled_quantity", "expected", "found", "difference")
 """Of a row's details, what is told first."""
 MOST_FACTS = 6
@@ -29,6 +36,13 @@ def headline(summary: Summary) -> str:
             return f"No longer watched: {summary.check} in {where}"
         case _:
             return f"A test: {what} in {where}"
+
+
+def colour(summary: Summary) -> str:
+    """Of how it stands, for HTML."""
+    if summary.kind == "closed":
+        return COLOURS[Verdict.DEGRADED if summary.still_wrong else Verdict.OK]
+    return COLOURS[Verdict.UNKNOWN if summary.kind in ("off", "test") else summary.verdict]
 
 
 def story(summary: Summary) -> str:
