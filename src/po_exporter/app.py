@@ -64,7 +64,7 @@ class App:
         try:
             async with asyncio.TaskGroup() as self._group:
                 group = self._group
-                self._office = Office(telling(config), group)
+                self._office = Office(*telling(config), group)
                 loop.add_signal_handler(signal.SIGHUP, lambda: group.create_task(self._reload_quietly()))
                 self._follow(config)
                 log.info("started", databases=list(config.databases), listen=f"{config.server.host}:{self.port}")
@@ -95,7 +95,7 @@ class App:
             for warning in config.warnings:
                 log.warning("configuration", message=warning)
             if self._office:
-                self._office.configure(telling(config))
+                self._office.configure(*telling(config))
             self._follow(config)
             self._loaded, self._loaded_at = True, datetime.now(UTC)
             log.info("reloaded", databases=list(config.databases))

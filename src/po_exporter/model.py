@@ -166,6 +166,15 @@ class Histogram:
         """One without observations."""
         return cls(bounds, (0,) * (len(bounds) + 1))
 
+    def within(self, quantile: float) -> float | None:
+        """The bound below which so large a part of the observations lies; None above every bound, or without any."""
+        wanted, seen = quantile * sum(self.counts), 0
+        for bound, count in zip(self.bounds, self.counts, strict=False):
+            seen += count
+            if seen >= wanted:
+                return bound if wanted else None
+        return None
+
     def observe(self, value: float) -> Histogram:
         """A new one that holds one observation more."""
         counts = list(self.counts)

@@ -17,9 +17,10 @@ from po_exporter.errors import ConfigError
 from po_exporter.expose.rules import PROJECT, Ruled, RuledCheck
 from po_exporter.expose.server import Listen, faults_of
 from po_exporter.secret import Secret
+from po_exporter.tell import teller as tell
 from po_exporter.tell.channel import Channel
+from po_exporter.tell.digest import Schedule
 from po_exporter.tell.incidents import Sensitivity
-from po_exporter.tell.office import Telling
 from po_exporter.tell.samples import SAMPLES
 from po_exporter.tell.summary import Links
 from po_exporter.tell.templates import Templates
@@ -103,14 +104,14 @@ def listen(config: Config) -> Listen:
     )
 
 
-def telling(config: Config) -> Telling:
+def telling(config: Config) -> tuple[tuple[Channel, ...], tell.Terms]:
     """Who is told, of what, when. Templates that cannot be used are told in the log."""
     notify = config.notify
     found = templates(config)
     for fault in found.faults:
         log.error("template_refused", file=fault.file, line=fault.line, error=fault.why)
-    return Telling(
-        channels=channels(config, found),
+    digest = notify.digest
+    return channels(config, found), tell.Terms(
         sensitivity=Sensitivity(
             open_after=notify.open_after,
             close_after=notify.close_after,
@@ -119,6 +120,7 @@ def telling(config: Config) -> Telling:
         ),
         links=links(config),
         replica=replica(),
+        digest=Schedule(digest.schedule, digest.timezone) if digest.schedule else None,
     )
 
 

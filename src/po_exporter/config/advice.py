@@ -95,9 +95,6 @@ def _writes(settings: Settings) -> Iterator[str]:
 
 def _not_yet(settings: Settings) -> Iterator[str]:
     """Settings that are understood, and wait for a version that acts on them."""
-    notify = settings.notify
-    if notify.digest.schedule:
-        yield "notify.digest.schedule is set, but this version sends no digest yet."
     if settings.fix.allow:
         yield "fix.allow names fixes, but this version makes none yet."
     if settings.reconcile.enabled:

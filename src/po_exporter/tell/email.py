@@ -49,12 +49,12 @@ class Email:
         self._server, self._sender, self._to, self._templates = server, sender, to, templates
 
     def wants(self, summary: Summary) -> bool:
-        """Whether anybody is written to about its priority."""
-        return bool(self._to.get(summary.priority))
+        """Whether anybody is written to about its priority; a digest is for all of them."""
+        return bool(self._recipients(summary))
 
     async def send(self, summary: Summary, thread: object) -> object:
-        """Send it to all recipients of its priority in one message. Raises Undelivered."""
-        server, to = self._server, self._to[summary.priority]
+        """Send it to all its recipients in one message. Raises Undelivered."""
+        server, to = self._server, self._recipients(summary)
         message = compose(self._templates, summary, self._sender, to)
         password = reveal(server.password) if server.password else None
         implicit = server.port == IMPLICIT_TLS
@@ -84,6 +84,11 @@ class Email:
         if refused:  # the others have it: sent again, they would have it twice
             raise _refused(refused, all_of=False)
         return thread
+
+    def _recipients(self, summary: Summary) -> Sequence[str]:
+        if summary.kind == "digest":
+            return list(dict.fromkeys(address for addresses in self._to.values() for address in addresses))
+        return self._to.get(summary.priority, ())
 
 
 def compose(templates: Templates, summary: Summary, sender: str, to: Sequence[str]) -> EmailMessage:

@@ -29,7 +29,7 @@ FIRST_BACKOFF, MOST_BACKOFF = 1.0, 300.0
 MOST_OBEYED = 3600.0
 """Seconds of rest that a receiver may ask for."""
 
-ENDS = ("closed", "off", "test")
+ENDS = ("closed", "off", "test", "digest")
 """After these nothing more comes of an incident."""
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from po_exporter.model import Verdict
 from po_exporter.tell.incidents import UNREADABLE
-from po_exporter.tell.summary import Kind, Links, Number, Row, Summary
+from po_exporter.tell.summary import Kind, Links, Number, Past, Row, Summary
 
 BEGAN = datetime(2026, 1, 27, 2, 0, tzinfo=UTC)
 _ROWS = tuple(
@@ -91,6 +91,30 @@ SAMPLES: dict[str, Summary] = {
         rows=(),
         more=0,
         error="cannot reach the server: Connection refused",
+    ),
+    "digest": replace(
+        OPENED,
+        kind="digest",
+        incident="digest trading 2026-01-28T07:00",
+        check="digest",
+        title="",
+        issue_type=None,
+        priority="low",
+        verdict=Verdict.DEGRADED,
+        began=BEGAN + timedelta(hours=5),
+        at=BEGAN + timedelta(hours=29),
+        count=None,
+        rows=(),
+        more=0,
+        incidents=(
+            Past("quantity_mismatch", 2, BEGAN + timedelta(hours=20), None),
+            Past("unlinked_filled_order", 31, BEGAN + timedelta(hours=6), BEGAN + timedelta(hours=6.5)),
+        ),
+        opened=2,
+        closed=1,
+        links_made=18_204,
+        links_within=2.5,
+        links=Links(page=OPENED.links.page),
     ),
     "off": replace(OPENED, kind="off", rows=(), more=0),
 }

@@ -13,7 +13,7 @@ from po_exporter.model import Finding, Priority, Status, Verdict
 from po_exporter.sql import LINK_RATE
 from po_exporter.tell.incidents import UNREADABLE, Event, Happening
 
-Kind = Literal["opened", "changed", "closed", "off", "test"]
+Kind = Literal["opened", "changed", "closed", "off", "test", "digest"]
 MOST_ROWS = 20
 """Rows of one summary; how many more there are is said."""
 LINK_RATE_PRIORITY: Priority = "medium"
@@ -47,6 +47,17 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Past:
+    """One incident of a day: its check, how many findings it last had (None for the link rate), and from when to when;
+    ``ended`` None: it is open."""
+
+    check: str
+    count: int | None
+    began: datetime
+    ended: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Links:
     """Where a reader can go on; None where there is no such place."""
 
@@ -64,6 +75,11 @@ class Summary:
     there were when it was last told of; both None for the link rate and for a database that cannot be read. ``more``
     findings are not among ``rows``. ``asked_again`` rows were asked for once more at the close, and ``still_wrong`` of
     them are not healed: below the threshold, or out of the window. ``error`` says why the database cannot be read.
+
+    Of a digest, ``began`` and ``at`` are the ends of its day, ``verdict`` is the database's, and ``check`` is `digest`.
+    ``incidents`` are those that are open and those that closed in the course of it; ``opened`` and ``closed`` count
+    them. ``links_made`` orders were linked, 99 % of them within ``links_within`` seconds of their fill (None: longer
+    than is measured, or none was).
     """
 
     id: str
@@ -87,6 +103,11 @@ class Summary:
     asked_again: int = 0
     still_wrong: tuple[str, ...] = ()
     error: str | None = None
+    incidents: tuple[Past, ...] = ()
+    opened: int = 0
+    closed: int = 0
+    links_made: int = 0
+    links_within: float | None = None
     replica: str = ""
     links: Links = field(default_factory=Links)
 

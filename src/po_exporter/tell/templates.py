@@ -33,6 +33,7 @@ FILTERS = {
     "story": words.story,
     "moved": words.moved,
     "facts": words.facts,
+    "past": words.past,
     "colour": words.colour,
     "stamp": words.stamp,
     "lasted": words.lasted,

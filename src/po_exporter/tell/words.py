@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from po_exporter.model import Verdict
 from po_exporter.sql import LINK_RATE
 from po_exporter.tell.incidents import UNREADABLE
-from po_exporter.tell.summary import Number, Row, Summary
+from po_exporter.tell.summary import Number, Past, Row, Summary
 
 MOST_VALUE = 80
 """Characters of one value that are told."""
@@ -34,6 +34,8 @@ def headline(summary: Summary) -> str:
             return f"{'Over' if summary.still_wrong else 'Healed'}: {summary.check} in {where}"
         case "off":
             return f"No longer watched: {summary.check} in {where}"
+        case "digest":
+            return f"The day of {where}: {summary.verdict}"
         case _:
             return f"A test: {what} in {where}"
 
@@ -99,7 +101,30 @@ def _what(summary: Summary) -> str:
     return f"{summary.count or 0:,} {summary.check}"
 
 
+def past(incident: Past) -> str:
+    """One incident of a day, in one line."""
+    count = f"{incident.count:,} " if incident.count is not None else ""
+    until = f"until {stamp(incident.ended)}" if incident.ended else "still open"
+    return f"{count}{incident.check}, from {stamp(incident.began)} UTC, {until}"
+
+
+def _digested(summary: Summary) -> list[str]:
+    told = [f"From {stamp(summary.began)} to {stamp(summary.at)} UTC."]
+    if summary.error:
+        told.append(f"The database cannot be read: {legible(summary.error, 600)}.")
+    still_open = sum(incident.ended is None for incident in summary.incidents)
+    told.append(f"Incidents: {summary.opened:,} opened, {summary.closed:,} closed, {still_open:,} open now.")
+    if summary.links_made:
+        within = "took longer" if summary.links_within is None else f"took {summary.links_within:g} s at most"
+        told.append(f"Links made: {summary.links_made:,}; 99 % of them {within}.")
+    else:
+        told.append("Links made: none that were seen.")
+    return told
+
+
 def _sentences(summary: Summary) -> list[str]:
+    if summary.kind == "digest":
+        return _digested(summary)
     told = [summary.title if summary.title.endswith(".") else f"{summary.title}."]
     if summary.kind == "off":
         return [*told, "The check is off since the configuration was read again; whether it healed, nobody knows."]

@@ -1,0 +1,109 @@
+"""The summary of a day: how a database stands, what opened and closed since the last one, how long links took.
+
+It comes even when all is well: who is used to it notices when it does not come.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim
+
+from po_exporter.model import Histogram, Incident, Status
+from po_exporter.tell.incidents import Event, Happening
+from po_exporter.tell.summary import Links, Number, Past, Summary, numbers
+
+DIGEST = "digest"
+"""In place of a check."""
+MOST_PAST = 100
+"""Incidents that closed since the last digest and are told one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When, by the clock of a time zone: a cron expression. In the night in which the clock is put forward, what would
+    fall into the hour that is left out comes when that is over; in the one in which it is put back, it comes once."""
+
+    expression: str
+    timezone: str
+
+    def after(self, now: datetime) -> datetime:
+        """The next moment, later than ``now``."""
+        return next(CronSim(self.expression, now.astimezone(ZoneInfo(self.timezone))))
+
+
+@dataclass
+class Diary:
+    """What is remembered of one database from one digest to the next."""
+
+    schedule: Schedule
+    since: datetime
+    due: datetime = field(init=False)
+    _opened: int = 0
+    _closed: list[Past] = field(default_factory=list)
+    _closed_in_all: int = 0
+    _before: dict[str, str] = field(default_factory=dict)
+    _links: Histogram | None = None
+
+    def __post_init__(self) -> None:
+        self.due = self.schedule.after(self.since)
+
+    def note(self, events: Sequence[Event], at: datetime) -> None:
+        """Remember what happened."""
+        for event in events:
+            if event.happening == Happening.OPENED:
+                self._opened += 1
+            elif event.happening == Happening.CLOSED:
+                self._closed_in_all += 1
+                self._closed = [*self._closed, _past(event.incident, at)][-MOST_PAST:]
+
+    def write(
+        self, status: Status, still_open: Sequence[Incident], now: datetime, replica: str, links: Links
+    ) -> Summary:
+        """The digest, and begin a new day."""
+        shown = numbers(status)
+        made = _since(self._links, status.link_seconds)
+        summary = Summary(
+            id=secrets.token_hex(8),
+            kind="digest",
+            incident=f"{DIGEST} {status.database} {now:%Y-%m-%dT%H:%M}",
+            database=status.database,
+            environment=status.environment,
+            check=DIGEST,
+            title="",
+            issue_type=None,
+            priority="low",
+            verdict=status.verdict,
+            began=self.since,
+            at=now,
+            numbers=tuple(Number(label, value, self._before.get(label)) for label, value in shown.items()),
+            error=None if status.result else status.error,
+            incidents=(*(_past(incident, None) for incident in still_open), *self._closed),
+            opened=self._opened,
+            closed=self._closed_in_all,
+            links_made=sum(made.counts),
+            links_within=made.within(0.99),
+            replica=replica,
+            links=links,
+        )
+        self.since, self.due = now, self.schedule.after(now)
+        self._opened, self._closed_in_all, self._closed = 0, 0, []
+        self._before = {label: value for label, value in shown.items() if value is not None}
+        self._links = status.link_seconds
+        return summary
+
+
+def _past(incident: Incident, ended: datetime | None) -> Past:
+    return Past(incident.check.name, incident.check.settled, incident.began, ended)
+
+
+def _since(before: Histogram | None, now: Histogram) -> Histogram:
+    """What was observed since then; everything, where somebody else has led meanwhile and it began anew."""
+    if before is None or sum(before.counts) > sum(now.counts):
+        return now
+    counts = tuple(new - old for old, new in zip(before.counts, now.counts, strict=True))
+    return replace(now, counts=counts, sum=now.sum - before.sum)
