@@ -197,6 +197,24 @@ async def test_a_lease_ends_for_its_holder_before_the_server_gives_it_to_another
     assert await database.fetchval(LOCKS) == 0
 
 
+async def test_a_slow_wire_does_not_make_the_lead_flicker(database, proxy):
+    """An answer takes two seconds; three heartbeats make a lease of five."""
+    lease = Lease(Target("trading", Secret(proxy.reader_dsn)), timedelta(seconds=1), lambda: None)
+    keeping = asyncio.create_task(lease.run())
+    await lease.known.wait()
+    proxy.latency(1)
+    leases = set()
+
+    def renewed() -> bool:
+        assert lease.holds
+        leases.add(lease._until)
+        return len(leases) > 4
+
+    await until(renewed, 30, what="some heartbeats")
+    keeping.cancel()
+    await asyncio.wait([keeping])
+
+
 async def test_doctor_says_what_a_pooler_takes_away(database, pooler, cli):
     await populate(database)
     finished = await cli("doctor", "--format", "json", config=settings(pooler.reader_dsn))

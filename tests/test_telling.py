@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 from parts.slack import CHANNEL, TOKEN, Message, Slack
@@ -94,3 +95,19 @@ async def test_a_reload_changes_the_channel_and_loses_nothing(database, exporter
     await until(refused, what="the refusal to be counted")
     assert "invalid_auth" in (await running.get("/")).text
     assert TOKEN not in (await running.get("/")).text
+
+
+async def test_of_two_replicas_one_tells_and_who_takes_over_tells_what_is_still_open(database, exporter, slack):
+    await populate(database)
+    replicas = [await exporter(config={**config(database.reader_dsn, slack), "leader": "auto"}) for _ in range(2)]
+    await message_about(slack, "CRITICAL: 1 unlinked_filled_order in trading")
+    sidecars = [Sidecar(each) for each in replicas]
+    (leader,) = [each for each in sidecars if await each.value("exporter_leader") == 1]
+    (other,) = [each for each in sidecars if each is not leader]
+    await leader.polls(5)
+    assert len(slack.messages) == 1
+    leader.exporter.signal(signal.SIGKILL)
+    await other.until_value(1, "exporter_leader")
+    await until(lambda: len(slack.parents) == 2, 30, what="the other one to tell of it, once")
+    await other.polls(5)
+    assert len(slack.messages) == 2

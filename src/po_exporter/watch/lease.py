@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from typing import TypeAlias
 
+import asyncpg
 import structlog
 
 from po_exporter import sql
@@ -27,6 +29,7 @@ GHOST_TIMEOUT = 1000
 """Milliseconds that the end of a session of our own may take."""
 CARRIED_OVER = 0
 """The term of what was known under other settings: it is kept, if nobody else gets the lead meanwhile."""
+Heartbeat: TypeAlias = "asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]"  # generic only in its stubs
 BEATS = 3
 """Heartbeats a lease: one may be late, or lost, without the lead."""
 
@@ -45,7 +48,7 @@ class Lease:
         self._seconds = max(interval, SHORTEST).total_seconds()
         self._session = Session(target)
         self._changed = changed
-        self._connection: Connection | None = None
+        self._held: tuple[Connection, Heartbeat] | None = None
         self._backend: tuple[str, str] | None = None
         self._soon = asyncio.Event()
         self._until = 0.0
@@ -57,7 +60,7 @@ class Lease:
     def holds(self) -> bool:
         """Whether it has the lock, beyond doubt: nobody else can send or write now."""
         return self._assumed or (
-            time.monotonic() < self._until and self._connection is not None and not self._connection.is_closed()
+            time.monotonic() < self._until and self._held is not None and not self._held[0].is_closed()
         )
 
     @property
@@ -76,20 +79,24 @@ class Lease:
         try:
             while not self._assumed:
                 self._soon.clear()
+                begun = time.monotonic()
                 await self._beat()
                 self.known.set()
                 if led != self.leads:
                     led = self.leads
                     log.info("leading" if led else "following", database=self._session.target.name)
                     self._changed()
+                # From beginning to beginning: a slow wire must not let the lease run out between two heartbeats.
+                rest = self._seconds / BEATS - (time.monotonic() - begun)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._soon.wait(), self._seconds / BEATS)
+                    async with asyncio.timeout(max(rest, 0)):
+                        await self._soon.wait()
         finally:
             await self._give_up()
 
     async def _beat(self) -> None:
         self._others |= self._expired
-        reused = self._connection
+        reused = self._held
         try:
             await self._ask()
         except DatabaseError as error:
@@ -106,16 +113,16 @@ class Lease:
         begun = time.monotonic()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT + self._seconds):
-                connection = self._connection or await self._connect()
-            if connection is None:
+                held = self._held or await self._connect()
+            if held is None:
                 return
-            timeout = self._seconds * (BEATS - 1) / BEATS
-            row = await connection.fetchrow(sql.read("leader.sql"), self._session.target.name, timeout=timeout)
+            # It begins a third of the lease after the last one, so that its end leaves some of the lease.
+            row = await held[1].fetchrow(self._session.target.name, timeout=self._seconds / 2)
         except DRIVER_ERRORS as error:
             raise translate(error) from None
         if row is None:  # a query without FROM has one row; the type does not say so
             raise QueryFailed("the heartbeat had no answer")
-        self.why, self._connection = None, connection
+        self.why, self._held = None, held
         self._others = row["others"]
         if not row["leads"]:
             self._until, self._new_term = 0.0, True
@@ -125,7 +132,7 @@ class Lease:
             # The server counts from when it heard this, so that its end of it comes later.
             self._until = begun + self._seconds
 
-    async def _connect(self) -> Connection | None:
+    async def _connect(self) -> tuple[Connection, Heartbeat] | None:
         """A session of our own, or None where there is a pooler: there is no lead to be had then."""
         connection = await self._session.connect()
         if await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid():
@@ -155,10 +162,10 @@ class Lease:
         (session,) = await connection.fetch(sql.read("backend.sql"))
         self._backend = session["pid"], session["backend_start"]
         connection.add_termination_listener(lambda _: self._soon.set())
-        return connection
+        return connection, await connection.prepare(sql.read("leader.sql"))
 
     async def _give_up(self) -> None:
-        self._until, self._connection = 0.0, None
+        self._until, self._held = 0.0, None
         await self._session.close()
 
 
