@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from playwright.async_api import Browser, async_playwright
 
 from parts.database import Database, fresh_database
@@ -18,6 +19,10 @@ from parts.program import Exporter, Finished, Program
 from parts.prometheus import Prometheus, run_promtool, running_prometheus
 from parts.proxy import Proxy, running_proxy
 from parts.slack import Slack, running_slack
+
+# A slow machine is no fault of the code.
+settings.register_profile("untimed", parent=settings(), deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", params=versions_under_test())

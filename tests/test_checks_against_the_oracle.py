@@ -126,7 +126,6 @@ def populations(draw: Callable[..., Any]) -> tuple[list[Order], list[Position], 
 
 @settings(
     max_examples=200,
-    deadline=None,
     derandomize=True,  # the same populations in every run
     database=None,
     phases=[Phase.generate, Phase.shrink],

@@ -20,7 +20,7 @@ from po_exporter.config.tree import dotted
 from po_exporter.errors import ConfigError
 
 ONE = f"databases: {{t: {{dsn: '{DSN}'}}}}\n"
-reused = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+reused = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 
 
 @pytest.fixture

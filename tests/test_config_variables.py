@@ -120,7 +120,7 @@ def _values(path: tuple[str, ...]) -> list[Any]:
     return next(BY_ENDING[end] for end in sorted(BY_ENDING, key=len, reverse=True) if name.endswith(end))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(chosen=st.dictionaries(st.sampled_from(PATHS), st.integers(0, 20), min_size=1, max_size=20))
 def test_any_setting_is_the_same_by_file_and_by_variable(file: ConfigFile, chosen: dict[tuple[str, ...], int]) -> None:
     by_file, environ = _base(), {}

@@ -350,7 +350,7 @@ views = st.lists(texts.filter(bool), unique=True, max_size=3).flatmap(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(views)
 def test_whatever_is_known_the_page_is_well_formed_and_holds_no_row(shown):
     anything = View(shown, config_loaded=True, config_loaded_at=NOW)
