@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,7 +14,7 @@ from factory import NAMES, NOW, answer, failed, finding, link_rate, result, stat
 from po_exporter.expose import page
 from po_exporter.expose.server import Listen, Server
 from po_exporter.expose.view import View
-from po_exporter.model import Finding, LinkRate, Result
+from po_exporter.model import ChannelStatus, Finding, LinkRate, Result
 
 SOON = NOW + timedelta(seconds=21)
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}\u202eexe.fdp\x00\r\n"
@@ -229,6 +230,15 @@ def test_the_page_asks_for_nothing_from_elsewhere():
     fetched = [attributes.get("src") or attributes.get("href") or "" for _, attributes in shown.tags]
     # The name space of SVG is no address.
     assert [address for address in fetched if "//" in address and not address.startswith("data:")] == []
+
+
+def test_a_channel_that_fails_is_told_with_what_waits():
+    failing = ChannelStatus("slack", failures={"rejected": 2}, waiting=1234, error=f"refused: {HOSTILE}")
+    shown = seen(replace(view(status(UNLINKED)), channels=(failing, ChannelStatus("email", sent=3))))
+    assert "Summaries by slack do not arrive: refused: <script>" in shown.text, "as text"
+    assert not shown.named("script")
+    assert "Waiting: 1,234." in shown.text
+    assert "email" not in shown.text
 
 
 def test_a_configuration_that_could_not_be_loaded_is_told():
