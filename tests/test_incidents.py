@@ -185,6 +185,19 @@ def test_new_rows_alone_are_told_of_now_and_then():
     assert kinds(told) == [(1, "opened"), (1 + minutes, "changed"), (1 + 2 * minutes, "changed")]
 
 
+def test_with_nothing_eligible_the_link_rate_is_neither_good_nor_bad():
+    incidents = Incidents("trading", SENSITIVITY)
+    for number in range(2):
+        incidents.observe(status(number, {**only(0)[0], "link_rate": 40}))
+    assert [incident.check.name for incident in incidents.open] == ["link_rate"]
+    for number in range(2, 12):
+        known = status(number, only(0)[0])
+        empty = replace(known.result.check("link_rate"), link_rate=LinkRate(0, 0))
+        checks = (*(check for check in known.result.checks if check.name != "link_rate"), empty)
+        assert incidents.observe(replace(known, result=replace(known.result, checks=checks))) == []
+    assert incidents.due_to_close == {}
+
+
 def test_what_has_not_settled_is_not_told():
     incidents = Incidents("trading", SENSITIVITY)
     for number in range(5):

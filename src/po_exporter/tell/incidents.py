@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from po_exporter.model import CheckResult, Incident, Status
-from po_exporter.sql import LINK_RATE
 
 UNREADABLE = "database"
 """In place of a check: the incident of a database that cannot be read, which speaks for all its checks."""
@@ -49,9 +48,8 @@ class Sensitivity:
     def is_bad(self, check: CheckResult) -> bool:
         """Whether an answer is past the threshold: strictly above it, or for the link rate strictly below."""
         threshold = self.thresholds.get(check.name, 0.0)
-        if check.name == LINK_RATE:
-            percent = check.link_rate.percent if check.link_rate else None
-            return percent is not None and percent < threshold
+        if check.link_rate:
+            return (check.link_rate.percent or 0.0) < threshold
         return (check.settled or 0) > threshold
 
     def moved(self, size: float, told: float) -> bool:
@@ -142,6 +140,8 @@ class Incidents:
     def _answered(self, check: CheckResult) -> Event | None:
         course = self._courses.setdefault(check.name, _Course())
         if not check.ok or check.as_of is None or check.as_of == course.as_of:
+            return None
+        if check.link_rate and not check.link_rate.eligible:  # no rate is neither good nor bad
             return None
         course.as_of = now = check.as_of
         if course.since_close is not None:
