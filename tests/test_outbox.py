@@ -15,7 +15,7 @@ from po_exporter.tell import outbox
 from po_exporter.tell.channel import Undelivered
 from po_exporter.tell.outbox import MOST_WAITING, POISON_TRIES, Courier
 from po_exporter.tell.samples import SAMPLES
-from po_exporter.tell.summary import Summary
+from po_exporter.tell.summary import Number, Summary
 
 
 @dataclass
@@ -130,12 +130,41 @@ async def test_of_several_changes_that_wait_the_last_is_told_and_how_far_it_move
     courier = carrying(channel)
     courier.put(told("a"))
     for count in (3, 7, 20):
-        courier.put(replace(told("a", "changed"), count=count, before=count - 1))
+        numbers = (Number("Unlinked fills", str(count), str(count - 1)),)
+        courier.put(replace(told("a", "changed"), count=count, before=count - 1, numbers=numbers))
     assert courier.status.waiting == 2
-    assert (courier._waiting[-1].summary.count, courier._waiting[-1].summary.before) == (20, 2)
+    last = courier._waiting[-1].summary
+    assert (last.count, last.before, last.numbers) == (20, 2, (Number("Unlinked fills", "20", "2"),))
     down[0] = False
     await until_empty(courier)
     assert channel.taken == [("a", "opened"), ("a", "changed")]
+
+
+async def test_what_a_library_stumbles_over_ends_nothing(carrying):
+    broken = [True]
+
+    def stumble(_: Summary) -> Undelivered | None:
+        if broken[0]:
+            raise UnicodeError("label empty or too long: s3cret")
+        return None
+
+    channel = Recorder(stumble)
+    courier = carrying(channel)
+    courier.put(told("a"))
+    await until(lambda: courier.status.failures["defect"] > 2, what="some failures")
+    assert courier.status.error == "the channel failed by UnicodeError; look at its settings"
+    broken[0] = False
+    await until_empty(courier)
+    assert channel.taken == [("a", "opened")]
+
+
+async def test_what_a_channel_wants_no_more_is_dropped(carrying):
+    channel = Recorder(lambda _: busy())
+    courier = carrying(channel)
+    courier.put(told("a"))
+    await until(lambda: channel.tries, what="a try")
+    channel.wants = lambda _: False
+    await until_empty(courier)
 
 
 async def test_what_waits_is_bounded(carrying):

@@ -42,7 +42,7 @@ async def test_an_unlinked_fill_is_told_with_its_id_and_so_is_that_it_healed(dat
     healed = await message_about(slack, "Healed: unlinked_filled_order in trading")
     assert healed is opened, "the same message, edited"
     (reply,) = await until(lambda: slack.thread(opened), what="a reply in its thread")
-    assert "Nothing of it is wrong any more (rows looked at: 1)." in reply.shown
+    assert "looked at again: 1, none of them wrong." in reply.shown
 
     async def counted() -> bool:
         return (await running.metrics()).value("position_order_exporter_notifications_total", channel="slack") == 2

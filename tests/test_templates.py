@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +34,20 @@ def test_one_of_ones_own_replaces_ours(tmp_path):
     assert parts["rows"] == render(Templates(None, ()))["rows"]
 
 
+def test_the_one_in_the_documentation_is_sound(tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "summaries.md").read_text()
+    (tmp_path / "slack.j2").write_text(re.search(r"<!-- template: slack.j2 -->\n```jinja\n(.*?)```", page, re.S)[1])
+    templates = Templates(tmp_path, EVERYTHING)
+    assert templates.faults == []
+    assert render(templates)["header"] == "For the desk: CRITICAL: 12 unlinked_filled_order in trading"
+
+
+def test_what_may_be_missing_is_missing_in_an_example(tmp_path):
+    (tmp_path / "slack.j2").write_text(OWN.replace("summary.database", "summary.environment.upper()"))
+    (fault,) = Templates(tmp_path, EVERYTHING).faults
+    assert "upper" in str(fault)
+
+
 FAULTY = {
     "a slip": ("{% block header %}\n{{ summary.nothing_such }}{% endblock %}", 3, "nothing_such"),
     "no name": ("{% block header %}\n\n{{ sumary.count }}{% endblock %}", 4, "'sumary' is undefined"),
@@ -39,6 +55,7 @@ FAULTY = {
     "a sum": ("{% block header %}{{ summary.count / 0 }}{% endblock %}", 2, "division by zero"),
     "a way out": ("{% block header %}{{ summary.__class__.__mro__ }}{% endblock %}", 2, "unsafe"),
     "for ever": ("{% block header %}{% for n in range(10 ** 9) %}{% endfor %}{% endblock %}", 2, "Range too big"),
+    "itself": ('{% block header %}{% include "slack.j2" %}{% endblock %}', 2, "recursion"),
     "another file": ('{% block header %}{% include "/etc/passwd" %}{% endblock %}', 2, "/etc/passwd"),
 }
 
@@ -52,6 +69,18 @@ def test_one_with_a_fault_is_told_with_its_place_and_ours_is_used(tmp_path, case
     assert str(fault).startswith(f"{tmp_path / 'slack.j2'}:{line}: ")
     assert why in str(fault)
     assert render(templates) == render(Templates(None, ()))
+
+
+def test_one_that_extends_itself_is_told(tmp_path):
+    (tmp_path / "slack.j2").write_text('{% extends "slack.j2" %}')
+    (fault,) = Templates(tmp_path, EVERYTHING).faults
+    assert "recursion" in str(fault)
+
+
+def test_a_headline_that_is_empty_is_ours(tmp_path):
+    (tmp_path / "slack.j2").write_text('{% extends "builtin/slack.j2" %}{% block header %}{% endblock %}')
+    content = message(Templates(tmp_path, EVERYTHING), SUMMARY)
+    assert content["blocks"][0]["text"]["text"] == "CRITICAL: 12 unlinked_filled_order in trading"
 
 
 def test_one_that_lacks_a_part_is_told(tmp_path):

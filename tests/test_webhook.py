@@ -60,7 +60,7 @@ async def test_it_says_everything_and_exactly(receiver, kind):
 @pytest.mark.parametrize(
     ("secret", "key"),
     [("a plain secret", b"a plain secret"), ("whsec_" + base64.b64encode(b"key").decode(), b"key"),
-     ("whsec_not base64!", b"whsec_not base64!")],
+     ("whsecret", b"whsecret")],
 )  # fmt: skip
 async def test_its_signature_can_be_checked(receiver, secret, key):
     await Webhook(Secret(receiver.url), Secret(secret)).send(SAMPLES["opened"], None)
@@ -68,6 +68,13 @@ async def test_its_signature_can_be_checked(receiver, secret, key):
     signed = b".".join([headers["webhook-id"].encode(), headers["webhook-timestamp"].encode(), body])
     expected = base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
     assert headers["webhook-signature"] == f"v1,{expected}"
+
+
+@pytest.mark.parametrize("secret", ["whsec_", "whsec_not base64!", "whsec_\u00e4"])
+async def test_a_secret_that_only_looks_like_a_key_signs_nothing(receiver, secret):
+    with pytest.raises(Undelivered, match="is no base64"):
+        await Webhook(Secret(receiver.url), Secret(secret)).send(SAMPLES["opened"], None)
+    assert receiver.posts == []
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,7 @@ class App:
         async with self._reloading:
             try:
                 config = self._load()
+                told = telling(config)
                 if listen(config) != self._listen:
                     await self._serve(listen(config))
                 elif self._server:
@@ -95,7 +96,7 @@ class App:
             for warning in config.warnings:
                 log.warning("configuration", message=warning)
             if self._office:
-                self._office.configure(*telling(config))
+                self._office.configure(*told)
             self._follow(config)
             self._loaded, self._loaded_at = True, datetime.now(UTC)
             log.info("reloaded", databases=list(config.databases))
@@ -123,17 +124,25 @@ class App:
         for name in self._monitors.keys() - config.databases.keys():
             _, task = self._monitors.pop(name)
             task.cancel()
+            self._forget(name)
         step = min(config.monitor.interval, SPREAD) / len(config.databases)
         monitors = {}
         for place, name in enumerate(config.databases):
             wanted = watched(config, name)
             if name in self._monitors:
+                if self._monitors[name][0].watched.target != wanted.target:
+                    self._forget(name)
                 monitors[name] = self._monitors[name]
                 monitors[name][0].reconfigure(wanted)
             else:
                 monitor = Monitor(wanted, delay=(place * step).total_seconds(), told=self._tell)
                 monitors[name] = (monitor, self._group.create_task(monitor.run(), name=f"monitor {name}"))
         self._monitors = monitors
+
+    def _forget(self, name: str) -> None:
+        """What is told under this name from now on is about another database."""
+        if self._office:
+            self._office.forget(name)
 
     async def _tell(self, monitor: Monitor) -> None:
         if self._office:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,9 +14,8 @@ import click
 
 from po_exporter.cli.options import OK, UNKNOWN, config_option, format_option, interruptible, settings_or_defaults
 from po_exporter.errors import UsageError
-from po_exporter.model import Priority
 from po_exporter.tell.blocks import message
-from po_exporter.tell.channel import Channel, Undelivered
+from po_exporter.tell.channel import Channel, Undelivered, deliver
 from po_exporter.tell.looks import as_html, as_text
 from po_exporter.tell.samples import SAMPLES, marked_as_test
 from po_exporter.tell.summary import Links, Summary
@@ -26,7 +24,6 @@ from po_exporter.wiring import channels, links, load, replica, templates
 
 Forms = Mapping[str, Callable[[], str]]
 """By the name of a form, what writes it."""
-PRIORITIES: tuple[Priority, ...] = ("high", "medium", "low")
 
 
 @click.group("notify")
@@ -56,6 +53,9 @@ def notify_test(config_file: Path | None, output: str) -> int:
     """Send a summary that is marked as a test, by every channel that is configured."""
     settings = load(config_file, os.environ)
     found = channels(settings, templates(settings))
+    for warning in settings.warnings:
+        if "notify" in warning:
+            click.echo(f"warning: {warning}", err=True)
     if not found:
         raise UsageError("no channel is configured; set notify.slack, notify.email or notify.webhook.")
     name, database = next(iter(settings.databases.items()))
@@ -94,14 +94,11 @@ def _json(content: object) -> str:
 async def _send_all(found: tuple[Channel, ...], summary: Summary) -> dict[str, str | None]:
     outcomes: dict[str, str | None] = {}
     for channel in found:
-        told = next(
-            (each for priority in PRIORITIES if channel.wants(each := replace(summary, priority=priority))), None
-        )
-        if told is None:
+        if not channel.wants(summary):
             outcomes[channel.name] = "it has nobody to send it to"
             continue
         try:
-            await channel.send(told, None)
+            await deliver(channel, summary, None)
         except Undelivered as failure:
             outcomes[channel.name] = str(failure)
         else:

@@ -10,17 +10,20 @@ from typing import Any
 
 from po_exporter.tell.summary import Summary
 from po_exporter.tell.templates import Templates
-from po_exporter.tell.words import printable
+from po_exporter.tell.words import headline, printable
 
 Block = dict[str, Any]
 
 TEMPLATE = "slack.j2"
+BACKTICK = "\N{MODIFIER LETTER GRAVE ACCENT}"
+"""In place of a backtick, which would end the code that an id is set in."""
 MOST_HEADER, MOST_SECTION, MOST_FIELDS, MOST_FIELD, MOST_URL, MOST_TEXT = 150, 3000, 10, 2000, 3000, 3000
 
 
 def escape(text: str) -> str:
     """A value as Slack shows it, in one line, and as nothing else: neither a mention nor a link."""
-    return printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    shown = printable(text).replace("`", BACKTICK)
+    return shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def message(templates: Templates, summary: Summary) -> dict[str, Any]:
@@ -28,7 +31,7 @@ def message(templates: Templates, summary: Summary) -> dict[str, Any]:
     parts = templates.render(TEMPLATE, summary, escape)
     fields = [fit([line], MOST_FIELD) for line in parts["fields"].splitlines() if line.strip()][:MOST_FIELDS]
     rows = fit(parts["rows"].splitlines(), MOST_SECTION, more=summary.more)
-    header = fit([" ".join(parts["header"].split())], MOST_HEADER)
+    header = fit([" ".join(parts["header"].split()) or escape(headline(summary))], MOST_HEADER)
     blocks: list[Block] = [
         {"type": "header", "text": {"type": "plain_text", "text": header, "emoji": False}},
         *([{"type": "section", "fields": [_text(field) for field in fields]}] if fields else []),

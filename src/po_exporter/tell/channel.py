@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 from po_exporter.errors import CredentialsUnreadable
 from po_exporter.secret import Secret
 from po_exporter.tell.summary import Summary
 
-REASONS = ("unreachable", "timeout", "rate_limited", "server_error", "rejected", "overflow")
+REASONS = ("unreachable", "timeout", "rate_limited", "server_error", "rejected", "overflow", "defect")
 """Why a summary was not taken, in a word: the values of the metric's label."""
 
 
@@ -50,6 +51,17 @@ def reveal(secret: Secret) -> str:
         raise Undelivered(str(error), "rejected") from None
 
 
+async def deliver(channel: Channel, summary: Summary, thread: object) -> object:
+    """Send by a channel; what it did not foresee is said as well. Raises Undelivered, and nothing else."""
+    try:
+        return await channel.send(summary, thread)
+    except Undelivered:
+        raise
+    except Exception as error:  # a setting or an answer that a library stumbles over must not end the watching
+        # Its text may hold an address or a token.
+        raise Undelivered(f"the channel failed by {type(error).__name__}; look at its settings", "defect") from error
+
+
 def refused(status: int, message: str, retry_after: str | None) -> Undelivered:
     """What an HTTP status other than success means: 429 and 5xx are worth another try, all else is not."""
     if status == 429:
@@ -62,6 +74,7 @@ def refused(status: int, message: str, retry_after: str | None) -> Undelivered:
 def _seconds(retry_after: str | None) -> float | None:
     """Retry-After as seconds. Its other form, a date, is not one that those whom we send to use."""
     try:
-        return max(float(retry_after), 0.0) if retry_after else None
+        seconds = float(retry_after) if retry_after else math.nan
     except ValueError:
         return None
+    return max(seconds, 0.0) if math.isfinite(seconds) else None

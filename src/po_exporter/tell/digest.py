@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim
 
 from po_exporter.model import Histogram, Incident, Status
-from po_exporter.tell.incidents import Event, Happening
+from po_exporter.tell.incidents import Event, Happening, why_unreadable
 from po_exporter.tell.summary import Links, Number, Past, Summary, numbers
 
 DIGEST = "digest"
@@ -42,12 +42,12 @@ class Diary:
 
     schedule: Schedule
     since: datetime
+    links: Histogram
     due: datetime = field(init=False)
     _opened: int = 0
     _closed: list[Past] = field(default_factory=list)
     _closed_in_all: int = 0
     _before: dict[str, str] = field(default_factory=dict)
-    _links: Histogram | None = None
 
     def __post_init__(self) -> None:
         self.due = self.schedule.after(self.since)
@@ -57,8 +57,8 @@ class Diary:
         for event in events:
             if event.happening == Happening.OPENED:
                 self._opened += 1
-            elif event.happening == Happening.CLOSED:
-                self._closed_in_all += 1
+            elif event.happening != Happening.CHANGED:
+                self._closed_in_all += event.happening == Happening.CLOSED
                 self._closed = [*self._closed, _past(event.incident, at)][-MOST_PAST:]
 
     def write(
@@ -66,7 +66,7 @@ class Diary:
     ) -> Summary:
         """The digest, and begin a new day."""
         shown = numbers(status)
-        made = _since(self._links, status.link_seconds)
+        made = _since(self.links, status.link_seconds)
         summary = Summary(
             id=secrets.token_hex(8),
             kind="digest",
@@ -81,7 +81,7 @@ class Diary:
             began=self.since,
             at=now,
             numbers=tuple(Number(label, value, self._before.get(label)) for label, value in shown.items()),
-            error=None if status.result else status.error,
+            error=why_unreadable(status),
             incidents=(*(_past(incident, None) for incident in still_open), *self._closed),
             opened=self._opened,
             closed=self._closed_in_all,
@@ -93,7 +93,7 @@ class Diary:
         self.since, self.due = now, self.schedule.after(now)
         self._opened, self._closed_in_all, self._closed = 0, 0, []
         self._before = {label: value for label, value in shown.items() if value is not None}
-        self._links = status.link_seconds
+        self.links = status.link_seconds
         return summary
 
 
@@ -101,9 +101,9 @@ def _past(incident: Incident, ended: datetime | None) -> Past:
     return Past(incident.check.name, incident.check.settled, incident.began, ended)
 
 
-def _since(before: Histogram | None, now: Histogram) -> Histogram:
+def _since(before: Histogram, now: Histogram) -> Histogram:
     """What was observed since then; everything, where somebody else has led meanwhile and it began anew."""
-    if before is None or sum(before.counts) > sum(now.counts):
+    if sum(before.counts) > sum(now.counts):
         return now
     counts = tuple(new - old for old, new in zip(before.counts, now.counts, strict=True))
     return replace(now, counts=counts, sum=now.sum - before.sum)

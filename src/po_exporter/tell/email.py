@@ -86,7 +86,7 @@ class Email:
         return thread
 
     def _recipients(self, summary: Summary) -> Sequence[str]:
-        if summary.kind == "digest":
+        if summary.kind in ("digest", "test"):
             return list(dict.fromkeys(address for addresses in self._to.values() for address in addresses))
         return self._to.get(summary.priority, ())
 
@@ -105,6 +105,7 @@ def compose(templates: Templates, summary: Summary, sender: str, to: Sequence[st
         message["Message-ID"] = first
     else:
         message["Message-ID"] = f"<summary.{summary.id}@{domain}>"
+    if summary.kind in ("changed", "closed", "off"):
         message["In-Reply-To"] = message["References"] = first
     # RFC 3834: nobody's vacation responder answers.
     message["Auto-Submitted"] = "auto-generated"

@@ -195,6 +195,14 @@ def _ids(check: CheckResult) -> tuple[str, ...]:
     return tuple(finding.id for finding in check.findings if finding.settled)[:MOST_IDS]
 
 
+def why_unreadable(status: Status) -> str | None:
+    """Why the database cannot be read, which may be why its first check has no answer; None where it can."""
+    if status.up is not False:
+        return None
+    checks = status.result.checks if status.result else status.unanswered
+    return status.error or next((check.error for check in checks if check.error), None)
+
+
 def _unreadable(status: Status) -> CheckResult:
     """Whether the database can be read, in the form of a check's answer: one finding where it cannot."""
     lost = status.up is False
@@ -206,7 +214,7 @@ def _unreadable(status: Status) -> CheckResult:
         help="The database cannot be read: nothing is known of its orders and positions.",
         ok=True,
         interval=status.poll_interval,
-        error=status.error,
+        error=why_unreadable(status),
         as_of=status.last_poll,
         count=int(lost),
         settled=int(lost),

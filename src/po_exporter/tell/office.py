@@ -51,6 +51,10 @@ class Office:
             for courier, _ in self._couriers.values():
                 courier.put(summary)
 
+    def forget(self, database: str) -> None:
+        """Its incidents are told no more."""
+        self._tellers.pop(database, None)
+
     def close(self) -> None:
         """Send no more."""
         for _, task in self._couriers.values():

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import structlog
 
 from po_exporter.model import ChannelStatus
-from po_exporter.tell.channel import REASONS, Channel, Undelivered
+from po_exporter.tell.channel import REASONS, Channel, Undelivered, deliver
 from po_exporter.tell.summary import Summary
 
 log = structlog.get_logger()
@@ -71,7 +71,9 @@ class Courier:
             return
         last = next((each for each in reversed(self._waiting) if each.summary.incident == summary.incident), None)
         if last and last is not self._sending and last.summary.kind == summary.kind == "changed":
-            last.summary = replace(summary, before=last.summary.before)
+            were = {number.label: number.before for number in last.summary.numbers}
+            numbers = tuple(replace(number, before=were.get(number.label)) for number in summary.numbers)
+            last.summary = replace(summary, before=last.summary.before, numbers=numbers)
             return
         self._waiting.append(Letter(summary))
         if len(self._waiting) > MOST_WAITING:
@@ -84,6 +86,8 @@ class Courier:
         backoff = FIRST_BACKOFF
         while True:
             self._something.clear()
+            # Settings may have changed since they were put here.
+            self._waiting = [letter for letter in self._waiting if self.channel.wants(letter.summary)]
             letter = self._sending = self._next()
             if letter is None:
                 await self._something.wait()
@@ -123,7 +127,7 @@ class Courier:
 
     async def _send(self, letter: Letter) -> None:
         summary = letter.summary
-        thread = await self.channel.send(summary, self._threads.get(summary.incident))
+        thread = await deliver(self.channel, summary, self._threads.get(summary.incident))
         self._waiting.remove(letter)
         self._remember(summary, thread)
         self._sent += 1
@@ -137,6 +141,8 @@ class Courier:
             self._threads.pop(summary.incident, None)
         else:
             self._threads[summary.incident] = thread
+            while len(self._threads) > MOST_WAITING:  # those of incidents that another replica has taken over
+                self._threads.pop(next(iter(self._threads)))
 
     def _set_aside(self, letter: Letter, failure: Undelivered) -> None:
         self._waiting.remove(letter)

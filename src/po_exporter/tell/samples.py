@@ -67,6 +67,7 @@ SAMPLES: dict[str, Summary] = {
         rows=(),
         more=0,
         asked_again=31,
+        healed=True,
         numbers=(Number("Link rate", "100.00 %", "97.41 %"), Number("Unlinked fills", "0", "31")),
     ),
     "still wrong": replace(
@@ -79,6 +80,7 @@ SAMPLES: dict[str, Summary] = {
         more=0,
         asked_again=12,
         still_wrong=tuple(row.id for row in _ROWS),
+        healed=False,
     ),
     "unknown": replace(
         OPENED,
@@ -116,7 +118,8 @@ SAMPLES: dict[str, Summary] = {
         links_within=2.5,
         links=Links(page=OPENED.links.page),
     ),
-    "off": replace(OPENED, kind="off", rows=(), more=0),
+    # The one that has nothing that may be missing.
+    "off": replace(OPENED, kind="off", environment=None, count=None, rows=(), more=0, replica="", links=Links()),
 }
 """By what there is to tell."""
 

@@ -26,8 +26,9 @@ PACE = 1.0
 """Seconds between two messages: Slack takes one a second in a channel."""
 PASSING = frozenset({"ratelimited", "internal_error", "fatal_error", "service_unavailable", "request_timeout"})
 """Errors by which Slack says that it is worth another try."""
-GONE = frozenset({"message_not_found", "cant_update_message", "edit_window_closed", "thread_not_found"})
-"""Errors by which it says that the message to be edited is not there."""
+GONE = frozenset({"message_not_found", "cant_update_message", "edit_window_closed", "thread_not_found",
+                  "channel_not_found", "is_archived", "not_in_channel"})  # fmt: skip
+"""Errors by which it says that the message to be edited is not there, or not where we post now."""
 
 
 class Bot:

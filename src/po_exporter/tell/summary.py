@@ -74,7 +74,8 @@ class Summary:
     first bad answer, ``at`` at the answer that is told. ``count`` is how many findings there are, ``before`` how many
     there were when it was last told of; both None for the link rate and for a database that cannot be read. ``more``
     findings are not among ``rows``. ``asked_again`` rows were asked for once more at the close, and ``still_wrong`` of
-    them are not healed: below the threshold, or out of the window. ``error`` says why the database cannot be read.
+    them are not healed: below the threshold, or out of the window. ``healed``: nothing of it is left; None: nobody can
+    tell. ``error`` says why the database cannot be read.
 
     Of a digest, ``began`` and ``at`` are the ends of its day, ``verdict`` is the database's, and ``check`` is `digest`.
     ``incidents`` are those that are open and those that closed in the course of it; ``opened`` and ``closed`` count
@@ -102,6 +103,7 @@ class Summary:
     more: int = 0
     asked_again: int = 0
     still_wrong: tuple[str, ...] = ()
+    healed: bool | None = None
     error: str | None = None
     incidents: tuple[Past, ...] = ()
     opened: int = 0
@@ -125,8 +127,9 @@ def summarise(event: Event, status: Status, *, before: Mapping[str, str], replic
     closed = event.happening in (Happening.CLOSED, Happening.OFF)
     settled = [finding for finding in check.findings if finding.settled]
     rows = [] if closed else settled[:MOST_ROWS]
-    now = status.result.count(check.name) if status.result else None
-    count = (now if closed else check.settled) if counted else None
+    now = status.result.check(check.name) if status.result else None
+    count = ((now.settled if now else None) if closed else check.settled) if counted else None
+    at = status.last_poll if check.name == UNREADABLE or now is None else now.as_of
     return Summary(
         id=secrets.token_hex(8),
         kind=event.happening.value,
@@ -139,15 +142,16 @@ def summarise(event: Event, status: Status, *, before: Mapping[str, str], replic
         priority=priority,
         verdict=Verdict.UNKNOWN if check.name == UNREADABLE else VERDICTS[priority],
         began=incident.began,
-        at=(status.last_poll if check.name == UNREADABLE else None) or _answered(status, check.name) or incident.began,
+        at=at or status.last_poll or incident.began,
         count=count,
         before=int(event.before) if counted and event.before is not None else None,
         flaps=incident.flaps,
         numbers=tuple(Number(label, value, before.get(label)) for label, value in numbers(status).items()),
         rows=tuple(_row(finding) for finding in rows),
-        more=0 if closed or not counted else (check.settled or 0) - len(rows),
+        more=0 if closed or not counted else max(0, (check.settled or 0) - len(rows)),
         asked_again=len(incident.ids) if event.happening == Happening.CLOSED and event.still_wrong is not None else 0,
         still_wrong=event.still_wrong or (),
+        healed=_healed(event, count) if event.happening == Happening.CLOSED else None,
         error=check.error,
         replica=replica,
         links=links,
@@ -169,9 +173,13 @@ def numbers(status: Status) -> dict[str, str | None]:
     return found
 
 
-def _answered(status: Status, name: str) -> datetime | None:
-    check = status.result.check(name) if status.result else None
-    return check.as_of if check else None
+def _healed(event: Event, count: int | None) -> bool | None:
+    """Whether nothing of an incident is left; None where nobody can tell. A link rate has no rows to look at."""
+    if event.incident.check.name == UNREADABLE:
+        return True
+    if event.still_wrong is None:
+        return None
+    return not event.still_wrong and count == 0
 
 
 def _row(finding: Finding) -> Row:

@@ -50,7 +50,9 @@ class Teller:
             self._incidents = Incidents(status.database, self.terms.sensitivity)
         self._incidents.sensitivity = self.terms.sensitivity
         events = self._incidents.observe(status)
-        for name, ids in self._incidents.due_to_close.items():
+        # What was good before the database was lost is asked for when it is back.
+        due = {} if status.up is False else self._incidents.due_to_close
+        for name, ids in due.items():
             try:
                 wrong = await still_wrong(name, ids) if ids and name != UNREADABLE else []
             except DatabaseError as error:  # it stays open until somebody can tell
@@ -67,16 +69,20 @@ class Teller:
             self._diary = None
             return []
         if self._diary is None or self._diary.schedule != schedule:
-            self._diary = Diary(schedule, now)
+            self._diary = Diary(schedule, now, status.link_seconds)
         self._diary.note(events, now)
         if now < self._diary.due:
             return []
-        links = replace(next(iter(self.terms.links.values()), Links()), runbook=None)
-        return [self._diary.write(status, still_open, now, self.terms.replica, links)]
+        return [self._diary.write(status, still_open, now, self.terms.replica, self._page)]
+
+    @property
+    def _page(self) -> Links:
+        """Where to go on with what has no runbook."""
+        return replace(next(iter(self.terms.links.values()), Links()), runbook=None)
 
     def _summarise(self, event: Event, status: Status) -> Summary:
         key = event.incident.key
-        links = self.terms.links.get(event.incident.check.name, Links())
+        links = self.terms.links.get(event.incident.check.name, self._page)
         before, replica = self._numbers.pop(key, {}), self.terms.replica
         summary = summarise(event, status, before=before, replica=replica, links=links)
         if event.happening in (Happening.OPENED, Happening.CHANGED):

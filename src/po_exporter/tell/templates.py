@@ -19,8 +19,10 @@ from po_exporter.tell.summary import Summary
 log = structlog.get_logger()
 
 Escape: TypeAlias = Callable[[str], str]
-FAILURES = (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
-"""What a template can run into. An endless loop is bounded by the sandbox, which bounds ranges."""
+FAILURES = (
+    jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError, OSError,
+)  # fmt: skip
+"""What a template can run into: one that extends itself, too. Loops are bounded by the sandbox, which bounds ranges."""
 OURS = Path(__file__).parent / "templates"
 BLOCKS = {
     "slack.j2": ("header", "fields", "body", "rows", "footer"),

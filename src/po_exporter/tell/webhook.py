@@ -6,7 +6,6 @@ https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-w
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -71,7 +70,12 @@ def signed(message_id: str, timestamp: int, body: bytes, secret: str | None) -> 
 def _key(secret: str) -> bytes:
     if secret.startswith(PREFIX):
         try:
-            return base64.b64decode(secret.removeprefix(PREFIX), validate=True)
-        except binascii.Error:
-            pass  # then it is a text that happens to begin so
+            key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+        except ValueError:
+            key = b""
+        if not key:
+            raise Undelivered(
+                f"the webhook's secret begins with {PREFIX}, but is no base64", "rejected", permanent=True
+            )
+        return key
     return secret.encode()

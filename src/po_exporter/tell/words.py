@@ -31,7 +31,7 @@ def headline(summary: Summary) -> str:
         case "changed":
             return f"{summary.verdict}: now {what} in {where}"
         case "closed":
-            return f"{'Over' if summary.still_wrong else 'Healed'}: {summary.check} in {where}"
+            return f"{'Healed' if summary.healed else 'Over'}: {summary.check} in {where}"
         case "off":
             return f"No longer watched: {summary.check} in {where}"
         case "digest":
@@ -43,7 +43,8 @@ def headline(summary: Summary) -> str:
 def colour(summary: Summary) -> str:
     """Of how it stands, for HTML."""
     if summary.kind == "closed":
-        return COLOURS[Verdict.DEGRADED if summary.still_wrong else Verdict.OK]
+        known = Verdict.OK if summary.healed else Verdict.DEGRADED
+        return COLOURS[Verdict.UNKNOWN if summary.healed is None else known]
     return COLOURS[Verdict.UNKNOWN if summary.kind in ("off", "test") else summary.verdict]
 
 
@@ -133,8 +134,13 @@ def _sentences(summary: Summary) -> list[str]:
         if summary.still_wrong:
             share = f"{len(summary.still_wrong):,} of {summary.asked_again:,}"
             told.append(f"Still wrong ({share}), but below the threshold or too old for the window:")
-        elif summary.asked_again:
-            told.append(f"Nothing of it is wrong any more (rows looked at: {summary.asked_again:,}).")
+        elif summary.healed is None:
+            told.append("Whether its rows have healed, nobody can tell.")
+        elif summary.check == LINK_RATE:
+            told.append("It is within its threshold.")
+        elif summary.check != UNREADABLE:
+            left = f"Below the threshold, {summary.count:,} are left. " if summary.count else ""
+            told.append(f"{left}Rows of it that were looked at again: {summary.asked_again:,}, none of them wrong.")
         return told
     told.append(f"Since {stamp(summary.began)} UTC.")
     if summary.error:
@@ -142,7 +148,8 @@ def _sentences(summary: Summary) -> list[str]:
     if summary.before is not None and summary.before != summary.count:
         told.append(f"There were {summary.before:,} when this was last told.")
     if summary.flaps:
-        told.append(f"It was bad again soon after it had healed, {summary.flaps} times in a row.")
+        times = "once" if summary.flaps == 1 else f"{summary.flaps} times in a row"
+        told.append(f"It was bad again soon after it had closed, {times}.")
     if summary.rows:
         told.append(f"The first {len(summary.rows)}:" if summary.more else "They are:")
     return told

@@ -102,8 +102,9 @@ class Poller:
                 raise obstacle
             asking = Asking(snapshot, presenter, terms, self.watch.waited(snapshot.as_of, terms.grace))
             if not question.file.incremental:  # it cannot be asked of some rows alone
-                found = (await asking.ask([question]))[question.name].identities
-                return None if found is None else [key for key in ids if identity(key) in set(found)]
+                identities = (await asking.ask([question]))[question.name].identities
+                found = None if identities is None else set(identities)
+                return None if found is None else [key for key in ids if identity(key) in found]
             of_orders = question.file.entity == "order"
             touched = {
                 "orders": presenter.ids("orders", ids if of_orders else ()),

@@ -1,0 +1,97 @@
+"""What is said of a close: *Healed* only where nothing is left, and where somebody has looked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from po_exporter.errors import Unreachable
+from po_exporter.tell.incidents import Sensitivity
+from po_exporter.tell.summary import Summary
+from po_exporter.tell.teller import Teller, Terms
+from po_exporter.tell.words import headline, story
+from test_incidents import LOST, UNANSWERED, finding, only, status
+
+UNLINKED = "unlinked_filled_order"
+
+
+async def close_of(polls: list[object], still_wrong: list[str] | None, *, threshold: float = 0) -> Summary:
+    """The closing of an incident that these polls make."""
+    teller = Teller(Terms(Sensitivity(2, 2, 2.0, {UNLINKED: threshold, "link_rate": 95.0})))
+
+    async def ask(_: str, __: object) -> list[str] | None:
+        return still_wrong
+
+    told = [each for number, polled in enumerate(polls) for each in await teller.observe(status(number, polled), ask)]
+    (closed,) = [summary for summary in told if summary.kind == "closed"]
+    return closed
+
+
+async def test_what_is_gone_has_healed():
+    closed = await close_of(only(1, 1, 0, 0), [])
+    assert headline(closed) == "Healed: unlinked_filled_order in trading"
+    assert "looked at again: 1, none of them wrong." in story(closed)
+
+
+async def test_what_is_below_the_threshold_has_not():
+    closed = await close_of(only(9, 9, {20, 21}, {20, 21}), [], threshold=5)
+    assert headline(closed) == "Over: unlinked_filled_order in trading"
+    assert "Below the threshold, 2 are left." in story(closed)
+
+
+async def test_where_nobody_can_tell_nobody_says_healed():
+    closed = await close_of(only(1, 1, 0, 0), None)
+    assert headline(closed) == "Over: unlinked_filled_order in trading"
+    assert "Whether its rows have healed, nobody can tell." in story(closed)
+
+
+async def test_a_link_rate_has_no_rows_that_could_heal():
+    polls = [{**each, "link_rate": rate} for each, rate in zip(only(0, 0, 0, 0), (40, 40, 1, 1), strict=True)]
+    closed = await close_of(polls, [])
+    assert headline(closed) == "Over: link_rate in trading"
+    assert "It is within its threshold." in story(closed)
+
+
+async def test_nothing_closes_while_the_database_cannot_be_read():
+    teller = Teller(Terms(Sensitivity(2, 2, 2.0)))
+    answers: list[object] = [Unreachable("gone"), [], []]
+
+    async def ask(_: str, __: object) -> list[str]:
+        answer = answers.pop(0)
+        if isinstance(answer, Unreachable):
+            raise answer
+        return answer
+
+    told = []
+    for number, polled in enumerate([*only(1, 1, 0, 0), LOST, *only(0)]):
+        told += [(number, each.kind) for each in await teller.observe(status(number, polled), ask)]
+    assert told == [(1, "opened"), (5, "closed")]
+
+
+@pytest.mark.parametrize(
+    "lost", [LOST, {UNLINKED: UNANSWERED, "quantity_mismatch": UNANSWERED, "link_rate": UNANSWERED}]
+)
+async def test_a_database_that_cannot_be_read_is_told_with_its_reason(lost):
+    teller = Teller(Terms(Sensitivity(2, 2, 2.0)))
+
+    async def ask(_: str, __: object) -> list[str]:
+        return []
+
+    told = [each for number in range(3) for each in await teller.observe(status(number, lost), ask)]
+    (opened,) = told
+    assert opened.error in ("cannot reach the server", "broken")
+    assert f"It says: {opened.error}." in story(opened)
+
+
+async def test_more_rows_than_are_counted_are_no_negative_number():
+    teller = Teller(Terms(Sensitivity(1, 2, 2.0)))
+
+    async def ask(_: str, __: object) -> list[str]:
+        return []
+
+    known = status(0, only(0)[0])
+    check = replace(known.result.check(UNLINKED), count=70, settled=10, findings=tuple(map(finding, range(70))))
+    known = replace(known, result=replace(known.result, checks=(check,)))
+    (opened,) = await teller.observe(known, ask)
+    assert opened.more == 0
