@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
+from parts.waiting import until
 from po_exporter.errors import Unreachable
 from po_exporter.tell.incidents import Sensitivity
+from po_exporter.tell.office import Office
 from po_exporter.tell.summary import Summary
 from po_exporter.tell.teller import Teller, Terms
 from po_exporter.tell.words import headline, story
 from test_incidents import LOST, UNANSWERED, finding, only, status
+from test_outbox import Recorder
 
 UNLINKED = "unlinked_filled_order"
 
@@ -95,3 +99,22 @@ async def test_more_rows_than_are_counted_are_no_negative_number():
     known = replace(known, result=replace(known.result, checks=(check,)))
     (opened,) = await teller.observe(known, ask)
     assert opened.more == 0
+
+
+async def test_another_database_under_the_same_name_inherits_no_incident():
+    channel = Recorder()
+
+    async def ask(_: str, __: object) -> list[str]:
+        return []
+
+    async with asyncio.TaskGroup() as group:
+        office = Office([channel], Terms(Sensitivity(2, 2, 2.0)), group)
+        for number in range(2):
+            await office.observe(status(number, only(1)[0]), ask)
+        await until(lambda: channel.taken, what="the opening to be sent")
+        office.forget("trading")
+        for number in range(2, 6):
+            await office.observe(status(number, only(0)[0]), ask)
+        await until(lambda: not office.channels[0].waiting, what="nothing to wait")
+        office.close()
+    assert [kind for _, kind in channel.taken] == ["opened"]
