@@ -191,7 +191,14 @@ async def test_a_rate_limit_is_obeyed(slack):
 
 
 @pytest.mark.parametrize(
-    "failure", [(500, "oops", {}), (503, "down", {}), (502, "<h1>Bad gateway</h1>", {}), (200, "internal_error", {})]
+    "failure",
+    [
+        (500, "oops", {}),
+        (503, "down", {}),
+        (502, "<h1>Bad gateway</h1>", {}),
+        (200, "<h1>Log in</h1>", {}),
+        (200, "internal_error", {}),
+    ],
 )
 async def test_what_may_pass_is_tried_again_until_it_does(slack, failure):
     slack.failures = [failure] * 3
