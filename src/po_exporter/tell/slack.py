@@ -109,7 +109,7 @@ def _undelivered(error: SlackApiError) -> Undelivered:
     status = response.status_code if isinstance(response, AsyncSlackResponse) else response.status
     said = _said(error) or f"status {status}"
     message = f"Slack refused the message: {said}"
-    if status == 200 and said not in PASSING and isinstance(response, AsyncSlackResponse):
+    if status == 200 and _said(error) and said not in PASSING:
         return Undelivered(message, "rejected", permanent=True)
     status = 429 if said == "ratelimited" else 503 if status == 200 else status
     return refused(status, message, _header(response.headers, "retry-after"))
