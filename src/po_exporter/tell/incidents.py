@@ -1,7 +1,7 @@
 """Incidents of one database: a check being bad over time.
 
-They are made of results alone, without I/O and by no clock but the database's. What is not known changes nothing: a
-check without an answer opens, changes and closes no incident.
+They are made of results alone, without I/O, by the database's clock; by ours where it cannot be read. What is not
+known changes nothing: a check without an answer opens, changes and closes no incident.
 """
 
 from __future__ import annotations
