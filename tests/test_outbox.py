@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from parts.waiting import until
 from po_exporter.tell import outbox
 from po_exporter.tell.channel import Undelivered
-from po_exporter.tell.outbox import MOST_WAITING, POISON_TRIES, Courier
+from po_exporter.tell.outbox import MOST_WAITING, POISON_TRIES, Courier, Letter
 from po_exporter.tell.samples import SAMPLES
 from po_exporter.tell.summary import Number, Summary
 
@@ -64,8 +64,8 @@ async def carrying() -> AsyncIterator[Callable[[Recorder], Courier]]:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def told(incident: str, kind: str = "opened") -> Summary:
-    return replace(SAMPLES["opened"], incident=incident, kind=kind, count=len(incident))
+def told(incident: str, kind: str = "opened") -> Letter:
+    return Letter(replace(SAMPLES["opened"], incident=incident, kind=kind, count=len(incident)))
 
 
 async def until_empty(courier: Courier) -> None:
@@ -131,7 +131,8 @@ async def test_of_several_changes_that_wait_the_last_is_told_and_how_far_it_move
     courier.put(told("a"))
     for count in (3, 7, 20):
         numbers = (Number("Unlinked fills", str(count), str(count - 1)),)
-        courier.put(replace(told("a", "changed"), count=count, before=count - 1, numbers=numbers))
+        change = replace(told("a", "changed").summary, count=count, before=count - 1, numbers=numbers)
+        courier.put(Letter(change))
     assert courier.status.waiting == 2
     last = courier._waiting[-1].summary
     assert (last.count, last.before, last.numbers) == (20, 2, (Number("Unlinked fills", "20", "2"),))

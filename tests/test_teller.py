@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
 from parts.waiting import until
 from po_exporter.errors import Unreachable
+from po_exporter.model import Status
 from po_exporter.tell.incidents import Sensitivity
 from po_exporter.tell.office import Office
 from po_exporter.tell.summary import Summary
@@ -18,6 +20,19 @@ from test_incidents import LOST, UNANSWERED, finding, only, status
 from test_outbox import Recorder
 
 UNLINKED = "unlinked_filled_order"
+
+
+class Watch:
+    """A database whose rows have all healed, watched by a replica that leads and may tell."""
+
+    status: Status
+    may_tell = True
+
+    async def still_wrong(self, *_: object) -> list[str]:
+        return []
+
+    async def keep(self, *_: object) -> list[Mapping[str, object]]:
+        raise AssertionError("nothing is kept there")
 
 
 async def close_of(polls: list[object], still_wrong: list[str] | None, *, threshold: float = 0) -> Summary:
@@ -103,18 +118,17 @@ async def test_more_rows_than_are_counted_are_no_negative_number():
 
 async def test_another_database_under_the_same_name_inherits_no_incident():
     channel = Recorder()
-
-    async def ask(_: str, __: object) -> list[str]:
-        return []
-
     async with asyncio.TaskGroup() as group:
         office = Office([channel], Terms(Sensitivity(2, 2, 2.0)), group)
+        watch = Watch()
         for number in range(2):
-            await office.observe(status(number, only(1)[0]), ask)
+            watch.status = status(number, only(1)[0])
+            await office.observe(watch)
         await until(lambda: channel.taken, what="the opening to be sent")
         office.forget("trading")
         for number in range(2, 6):
-            await office.observe(status(number, only(0)[0]), ask)
+            watch.status = status(number, only(0)[0])
+            await office.observe(watch)
         await until(lambda: not office.channels[0].waiting, what="nothing to wait")
         office.close()
-    assert [kind for _, kind in channel.taken] == ["opened"]
+    assert [kind for _, kind in channel.taken] == ["opened", "off"]

@@ -146,7 +146,7 @@ class App:
 
     async def _tell(self, monitor: Monitor) -> None:
         if self._office:
-            await self._office.observe(monitor.status, monitor.still_wrong)
+            await self._office.observe(monitor)
 
     def _view(self) -> View:
         channels = self._office.channels if self._office else ()

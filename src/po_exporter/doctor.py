@@ -83,7 +83,7 @@ async def _examine(watched: Watched, session: Session, snapshot: Snapshot) -> As
     kind = "standby" if snapshot.standby else "primary"
     through = "directly" if session.direct else "through a transaction pooler"
     yield Remark(Level.OK, "connection", f"PostgreSQL {server['version']}, a {kind}, reached {through}")
-    if watched.control == watched.target and not session.direct:
+    if watched.elects and watched.control == watched.target and not session.direct:
         yield Remark(
             Level.ADVICE,
             "leader",
@@ -147,7 +147,7 @@ def _server(row: asyncpg.Record, watched: Watched) -> Iterator[Remark]:
         )
     free = row["max_connections"] - row["connections"]
     limit = row["connection_limit"]
-    wanted = {"the reader": True, "the change feed": watched.mode != "scan", "the leader's lock": watched.control}
+    wanted = {"the reader": True, "the change feed": watched.mode != "scan", "the leader's lock": watched.elects}
     users = [user for user, is_wanted in wanted.items() if is_wanted]
     yield Remark(
         Level.OK if limit != 0 and free > 0 else Level.PROBLEM,

@@ -209,7 +209,9 @@ class Status:
     ``up`` is None before the first poll has ended. ``result`` is None when nothing is known: before the first poll,
     and while the database cannot be read; ``unanswered`` then holds every enabled check, without an answer.
     ``poll_interval`` is in seconds, as configured. The totals only grow while the process leads. ``issues`` is by
-    (issue type, priority), ``failures`` by (check, reason). ``feed`` is None where only scanning is wanted.
+    (issue type, priority), ``failures`` by (check, reason). ``feed`` is None where only scanning is wanted. ``kept`` is
+    the version of the sidecar's own schema there, None where it cannot be used. ``cut_off``: this replica led until it
+    could not reach the database, and has not reached it since.
     """
 
     database: str
@@ -218,6 +220,8 @@ class Status:
     feed: FeedStatus | None = None
     monitored: bool = True
     leader: bool = True
+    cut_off: bool = False
+    kept: int | None = None
     up: bool | None = None
     error: str | None = None
     result: Result | None = None

@@ -66,7 +66,8 @@ def watched(config: Config, name: str) -> Watched:
         polls=config.polls(name),
         mode=monitor.mode,
         feed=_feed_target(name, database),
-        control=_direct(name, database) if config.leader == "auto" else None,
+        control=_direct(name, database),
+        elects=config.leader == "auto",
         state_budget=int(monitor.state_budget),
     )
 

@@ -5,6 +5,7 @@ Limits: https://docs.slack.dev/reference/block-kit. Errors: https://docs.slack.d
 
 from __future__ import annotations
 
+import asyncio
 import html
 import re
 import time
@@ -50,6 +51,8 @@ class Slack:
     """Requests that came before the time that a Retry-After had named."""
     rests_until: float = 0.0
     down: bool = False
+    answers: asyncio.Event = field(default_factory=asyncio.Event)
+    """While it is not set, messages arrive and nobody is told so."""
 
     @property
     def api_url(self) -> str:
@@ -139,6 +142,7 @@ def _text_fault(text: dict[str, Any], most: int, *, plain: bool = False) -> str 
 async def running_slack() -> AsyncIterator[Slack]:
     """Slack on the loopback address."""
     slack = Slack()
+    slack.answers.set()
 
     async def call(request: web.Request) -> web.Response:  # noqa: PLR0911 - one for each thing it refuses
         failure = _begin(request, slack)
@@ -163,6 +167,7 @@ async def running_slack() -> AsyncIterator[Slack]:
         else:
             message = Message(f"1700000000.{len(slack.messages):06}", content.get("thread_ts"), content)
             slack.messages.append(message)
+        await slack.answers.wait()
         return web.json_response({"ok": True, "channel": CHANNEL_ID, "ts": message.ts})
 
     async def hook(request: web.Request) -> web.Response:

@@ -68,11 +68,13 @@ class Snapshot:
     """One moment of the database. ``as_of`` is its clock at the query that took the snapshot.
 
     ``why_unlocked`` says why the tables are not locked, where that is for another reason than time; else it is None.
+    ``kept`` is the version of the sidecar's own schema, None where there is none that could be written.
     """
 
     connection: Connection
     as_of: datetime
     standby: bool
+    kept: int | None
     catalog: Catalog
     why_unlocked: str | None
     started: float
@@ -194,8 +196,9 @@ class Session:
             direct = pid == connection.get_server_pid() and row["backend_start"]
             self._backend = (str(pid), row["backend_start"].isoformat()) if direct else None
             yield Snapshot(
-                connection, row["as_of"], row["standby"], Catalog.parse(row["tables"]), why_unlocked, started, limits
-            )
+                connection, row["as_of"], row["standby"], row["kept"], Catalog.parse(row["tables"]), why_unlocked,
+                started, limits,
+            )  # fmt: skip
             await _execute(connection, "COMMIT")
         except DatabaseError as error:
             await (self.close() if error.ends_poll else self._roll_back(connection))

@@ -8,6 +8,10 @@ WITH found AS (
 )
 SELECT clock_timestamp() AS as_of,
        pg_is_in_recovery() AS standby,
+       -- The version of the sidecar's own schema, where that can be used; install notes it there.
+       (SELECT substring(obj_description(n.oid, 'pg_namespace') FROM '"version": ?(\d{1,9})')::int
+        FROM pg_namespace n
+        WHERE n.nspname = 'po_exporter' AND NOT pg_is_in_recovery() AND has_schema_privilege(n.oid, 'USAGE')) AS kept,
        pg_backend_pid() AS pid,
        (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()) AS backend_start,
        (SELECT json_object_agg(c.role, json_build_object(

@@ -12,6 +12,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
+from pydantic import TypeAdapter
 
 from po_exporter.model import Histogram, Incident, Status
 from po_exporter.tell.incidents import Event, Happening, why_unreadable
@@ -37,36 +38,56 @@ class Schedule:
 
 
 @dataclass
-class Diary:
-    """What is remembered of one database from one digest to the next."""
+class Day:
+    """What is remembered from one digest to the next. Kept in the database where it can be: what is added needs a
+    default."""
 
-    schedule: Schedule
     since: datetime
-    links: Histogram
-    due: datetime = field(init=False)
-    _opened: int = 0
-    _closed: list[Past] = field(default_factory=list)
-    _closed_in_all: int = 0
-    _before: dict[str, str] = field(default_factory=dict)
+    opened: int = 0
+    closed: int = 0
+    past: list[Past] = field(default_factory=list)
+    before: dict[str, str] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.due = self.schedule.after(self.since)
+
+_AS_JSON = TypeAdapter(Day)
+
+
+class Diary:
+    """Remembers one database's day. ``links`` are those that were made before it began."""
+
+    def __init__(self, schedule: Schedule, since: datetime, links: Histogram) -> None:
+        self.schedule = schedule
+        self._links = links
+        self._begin(Day(since))
+
+    def _begin(self, day: Day) -> None:
+        self._day = day
+        self.due = self.schedule.after(day.since)
+
+    def memory(self) -> str:
+        """As JSON, what somebody who goes on later has to know."""
+        return _AS_JSON.dump_json(self._day).decode()
+
+    def recall(self, memory: str) -> None:
+        """Go on from what another one's ``memory`` says. Raises ValueError."""
+        self._begin(_AS_JSON.validate_json(memory))
 
     def note(self, events: Sequence[Event], at: datetime) -> None:
         """Remember what happened."""
+        day = self._day
         for event in events:
             if event.happening == Happening.OPENED:
-                self._opened += 1
+                day.opened += 1
             elif event.happening != Happening.CHANGED:
-                self._closed_in_all += event.happening == Happening.CLOSED
-                self._closed = [*self._closed, _past(event.incident, at)][-MOST_PAST:]
+                day.closed += event.happening == Happening.CLOSED
+                day.past = [*day.past, _past(event.incident, at)][-MOST_PAST:]
 
     def write(
         self, status: Status, still_open: Sequence[Incident], now: datetime, replica: str, links: Links
     ) -> Summary:
         """The digest, and begin a new day."""
-        shown = numbers(status)
-        made = _since(self.links, status.link_seconds)
+        shown, day = numbers(status), self._day
+        made = _since(self._links, status.link_seconds)
         summary = Summary(
             id=secrets.token_hex(8),
             kind="digest",
@@ -78,22 +99,20 @@ class Diary:
             issue_type=None,
             priority="low",
             verdict=status.verdict,
-            began=self.since,
+            began=day.since,
             at=now,
-            numbers=tuple(Number(label, value, self._before.get(label)) for label, value in shown.items()),
+            numbers=tuple(Number(label, value, day.before.get(label)) for label, value in shown.items()),
             error=why_unreadable(status),
-            incidents=(*(_past(incident, None) for incident in still_open), *self._closed),
-            opened=self._opened,
-            closed=self._closed_in_all,
+            incidents=(*(_past(incident, None) for incident in still_open), *day.past),
+            opened=day.opened,
+            closed=day.closed,
             links_made=sum(made.counts),
             links_within=made.within(0.99),
             replica=replica,
             links=links,
         )
-        self.since, self.due = now, self.schedule.after(now)
-        self._opened, self._closed_in_all, self._closed = 0, 0, []
-        self._before = {label: value for label, value in shown.items() if value is not None}
-        self.links = status.link_seconds
+        self._begin(Day(now, before={label: value for label, value in shown.items() if value is not None}))
+        self._links = status.link_seconds
         return summary
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from pydantic import TypeAdapter
+
 from po_exporter.model import CheckResult, Incident, Status
 
 UNREADABLE = "database"
@@ -22,6 +24,7 @@ REPEAT = timedelta(minutes=15)
 """New rows alone are told of at most this often; a count that moves by the factor at once."""
 FLAP_WITHIN = 10
 """A check that is bad again within this many times ``close_after`` answers of its last close is flapping."""
+NO_NUMBERS: Mapping[str, str] = {}
 MOST_FLAPS = 5
 """Each time, closing takes twice as many good answers: 32 times as many at most."""
 
@@ -60,17 +63,19 @@ class Sensitivity:
 @dataclass(frozen=True, slots=True)
 class Event:
     """One thing that happened to an incident. ``still_wrong``: at its close, the rows of it that are not healed, below
-    the threshold or out of the window, None where nobody can tell; ``before``: its size when it was last told."""
+    the threshold or out of the window, None where nobody can tell; ``before`` and ``numbers``: its size, and the
+    database's numbers by label, when it was last told."""
 
     happening: Happening
     incident: Incident
     before: float | None = None
     still_wrong: tuple[str, ...] | None = ()
+    numbers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
-class _Course:
-    """What one check went through so far."""
+class Course:
+    """What one check went through so far. Kept in the database where it can be: what is added needs a default."""
 
     as_of: datetime | None = None
     bad: int = 0
@@ -81,13 +86,34 @@ class _Course:
     since_close: int | None = None
     told: float = 0.0
     told_at: datetime | None = None
-    told_ids: frozenset[str] = frozenset()
+    told_ids: tuple[str, ...] = ()
+    numbers: Mapping[str, str] = field(default_factory=dict)
     closes: bool = False
 
-    def tell(self, incident: Incident, now: datetime) -> None:
+    def tell(self, happening: Happening, incident: Incident, numbers: Mapping[str, str], now: datetime) -> Event:
         """People hear of it as it is now."""
+        event = Event(happening, incident, self.told if self.incident else None, numbers=self.numbers)
         self.incident, self.told, self.told_at = incident, incident.size, now
-        self.told_ids = frozenset(incident.ids)
+        self.told_ids, self.numbers = incident.ids, numbers
+        return event
+
+    def lasting(self, sensitivity: Sensitivity) -> Course | None:
+        """What of it matters to somebody who goes on later, without what every poll changes; None for nothing."""
+        flapping = self.since_close is not None and self.since_close <= FLAP_WITHIN * sensitivity.close_after
+        if not (self.incident or self.bad or flapping):
+            return None
+        incident = self.incident
+        if incident:
+            check = replace(incident.check, as_of=None, seconds=None, interval=0.0, oldest=None, findings=())
+            incident = replace(incident, check=check)
+        return replace(
+            self, as_of=None, bad=min(self.bad, sensitivity.open_after), incident=incident,
+            good=self.good if self.incident or self.bad else 0,
+            since_close=self.since_close if flapping else None, flaps=self.flaps if flapping or incident else 0,
+        )  # fmt: skip
+
+
+_AS_JSON = TypeAdapter(Course)
 
 
 class Incidents:
@@ -95,7 +121,7 @@ class Incidents:
 
     def __init__(self, database: str, sensitivity: Sensitivity) -> None:
         self.database, self.sensitivity = database, sensitivity
-        self._courses: dict[str, _Course] = {}
+        self._courses: dict[str, Course] = {}
         self._last_poll: datetime | None = None
 
     @property
@@ -110,7 +136,26 @@ class Incidents:
         return {name: course.incident.ids for name, course in self._courses.items()
                 if course.incident and course.closes}  # fmt: skip
 
-    def observe(self, status: Status) -> list[Event]:
+    @property
+    def unreadable(self) -> bool:
+        """Whether people have been told that the database cannot be read."""
+        course = self._courses.get(UNREADABLE)
+        return bool(course and course.incident)
+
+    def memory(self) -> dict[str, str]:
+        """By check, as JSON, what somebody who goes on later has to know."""
+        lasting = {name: course.lasting(self.sensitivity) for name, course in self._courses.items()}
+        return {name: _AS_JSON.dump_json(course).decode() for name, course in lasting.items() if course}
+
+    def recall(self, memory: Mapping[str, str]) -> None:
+        """Go on from what another one's ``memory`` says; what is known here already is newer. Raises ValueError."""
+        self._courses = {name: _AS_JSON.validate_json(text) for name, text in memory.items()} | self._courses
+
+    def forget_checks(self) -> None:
+        """Somebody else may go on with these; whether the database can be read, everybody sees for himself."""
+        self._courses = {name: course for name, course in self._courses.items() if name == UNREADABLE}
+
+    def observe(self, status: Status, numbers: Mapping[str, str] = NO_NUMBERS) -> list[Event]:
         """Take in what a poll learned. The same status twice, or the same answer, counts once."""
         events = [event for name in list(self._courses) if (event := self._turned_off(name, status))]
         if status.up is None or status.last_poll is None or status.last_poll == self._last_poll:
@@ -118,27 +163,32 @@ class Incidents:
         self._last_poll = status.last_poll
         lost = _unreadable(status)
         checks = [lost] if status.up is False or not status.result else [lost, *status.result.checks]
-        return events + [event for check in checks if (event := self._answered(check))]
+        return events + [event for check in checks if (event := self._answered(check, numbers))]
+
+    def off(self) -> list[Event]:
+        """The database is not watched any more: all that is open is off."""
+        left = [course for course in self._courses.values() if course.incident]
+        self._courses = {}
+        return [Event(Happening.OFF, c.incident, c.told, numbers=c.numbers) for c in left if c.incident]
 
     def close(self, name: str, still_wrong: Collection[str] | None) -> Event:
-        """Close an incident that is due to, its rows having been asked for."""
+        """Close an incident, its rows having been asked for."""
         course = self._courses[name]
-        if course.incident is None or not course.closes:
-            raise ValueError(f"no incident of {name} is due to close")
-        event = Event(
-            Happening.CLOSED, course.incident, course.told, None if still_wrong is None else tuple(still_wrong)
-        )
-        self._courses[name] = _Course(as_of=course.as_of, flaps=course.flaps, since_close=0)
+        if course.incident is None:
+            raise ValueError(f"no incident of {name} is open")
+        wrong = None if still_wrong is None else tuple(still_wrong)
+        event = Event(Happening.CLOSED, course.incident, course.told, wrong, course.numbers)
+        self._courses[name] = Course(as_of=course.as_of, flaps=course.flaps, since_close=0)
         return event
 
     def _turned_off(self, name: str, status: Status) -> Event | None:
         if name == UNREADABLE or name in status.check_names:
             return None
         course = self._courses.pop(name)
-        return Event(Happening.OFF, course.incident, course.told) if course.incident else None
+        return Event(Happening.OFF, course.incident, course.told, numbers=course.numbers) if course.incident else None
 
-    def _answered(self, check: CheckResult) -> Event | None:
-        course = self._courses.setdefault(check.name, _Course())
+    def _answered(self, check: CheckResult, numbers: Mapping[str, str]) -> Event | None:
+        course = self._courses.setdefault(check.name, Course())
         if not check.ok or check.as_of is None or check.as_of == course.as_of:
             return None
         if check.link_rate and not check.link_rate.eligible:  # no rate is neither good nor bad
@@ -153,35 +203,36 @@ class Incidents:
         course.bad += 1
         course.began = course.began or now
         if course.incident:
-            return self._is_bad_still(course, course.incident, check, now)
+            return self._is_bad_still(course, course.incident, check, numbers, now)
         if course.bad >= self.sensitivity.open_after:
-            return self._opens(course, check, course.began, now)
+            return self._opens(course, check, course.began, numbers, now)
         return None
 
-    def _is_good(self, course: _Course) -> None:
+    def _is_good(self, course: Course) -> None:
         course.good += 1
         if course.incident:
             course.closes = course.good >= self.sensitivity.close_after * 2**course.flaps
         elif course.good >= self.sensitivity.close_after:
             course.bad, course.began = 0, None
 
-    def _opens(self, course: _Course, check: CheckResult, began: datetime, now: datetime) -> Event:
+    def _opens(
+        self, course: Course, check: CheckResult, began: datetime, numbers: Mapping[str, str], now: datetime
+    ) -> Event:
         recent = course.since_close is not None and course.since_close <= FLAP_WITHIN * self.sensitivity.close_after
         course.flaps = min(course.flaps + 1, MOST_FLAPS) if recent else 0
         incident = Incident(secrets.token_hex(8), self.database, began, check, _size(check), _ids(check), course.flaps)
-        course.tell(incident, now)
-        return Event(Happening.OPENED, incident)
+        return course.tell(Happening.OPENED, incident, numbers, now)
 
-    def _is_bad_still(self, course: _Course, incident: Incident, check: CheckResult, now: datetime) -> Event | None:
+    def _is_bad_still(
+        self, course: Course, incident: Incident, check: CheckResult, numbers: Mapping[str, str], now: datetime
+    ) -> Event | None:
         ids = tuple(dict.fromkeys((*_ids(check), *incident.ids)))[:MOST_IDS]
         course.incident = incident = replace(incident, check=check, size=_size(check), ids=ids)
-        new = not course.told_ids.issuperset(_ids(check))
+        new = not set(course.told_ids).issuperset(_ids(check))
         waited = course.told_at is not None and now - course.told_at >= REPEAT
         if not self.sensitivity.moved(incident.size, course.told) and not (new and waited):
             return None
-        before = course.told
-        course.tell(incident, now)
-        return Event(Happening.CHANGED, incident, before)
+        return course.tell(Happening.CHANGED, incident, numbers, now)
 
 
 def _size(check: CheckResult) -> float:

@@ -1,14 +1,19 @@
-"""Where everything that is told comes together: a teller a database, a courier a channel."""
+"""Where everything that is told comes together: a desk a database, a courier a channel."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 
-from po_exporter.model import ChannelStatus, Status
+import structlog
+
+from po_exporter.model import ChannelStatus
 from po_exporter.tell.channel import Channel
+from po_exporter.tell.desk import Desk, Watch
 from po_exporter.tell.outbox import Courier
-from po_exporter.tell.teller import Ask, Teller, Terms
+from po_exporter.tell.teller import Terms
+
+log = structlog.get_logger()
 
 
 class Office:
@@ -16,46 +21,52 @@ class Office:
 
     def __init__(self, channels: Sequence[Channel], terms: Terms, group: asyncio.TaskGroup) -> None:
         self._group = group
-        self._couriers: dict[str, tuple[Courier, asyncio.Task[None]]] = {}
-        self._tellers: dict[str, Teller] = {}
+        self._couriers: dict[str, Courier] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._desks: dict[str, Desk] = {}
         self.configure(channels, terms)
 
     @property
     def channels(self) -> tuple[ChannelStatus, ...]:
         """How each channel does."""
-        return tuple(courier.status for courier, _ in self._couriers.values())
+        return tuple(courier.status for courier in self._couriers.values())
 
     def configure(self, channels: Sequence[Channel], terms: Terms) -> None:
         """Go on like this from now on. What waits for a channel that stays is sent as that is now."""
         self._terms = terms
         wanted = {channel.name: channel for channel in channels}
         for name in self._couriers.keys() - wanted.keys():
-            _, task = self._couriers.pop(name)
-            task.cancel()
+            self._tasks.pop(name).cancel()
+            if waiting := self._couriers.pop(name).status.waiting:
+                log.warning("channel_removed", channel=name, dropped=waiting)
         for name, channel in wanted.items():
             if name in self._couriers:
-                self._couriers[name][0].channel = channel
+                self._couriers[name].channel = channel
             else:
-                courier = Courier(channel)
-                self._couriers[name] = courier, self._group.create_task(courier.run(), name=f"courier {name}")
-        for teller in self._tellers.values():
-            teller.terms = terms
+                courier = self._couriers[name] = Courier(channel)
+                self._tasks[name] = self._group.create_task(courier.run(), name=f"courier {name}")
+        for desk in self._desks.values():
+            desk.teller.terms = terms
 
-    async def observe(self, status: Status, still_wrong: Ask) -> None:
-        """Tell what there is to tell of a status; ``still_wrong`` asks its database."""
+    async def observe(self, watch: Watch) -> None:
+        """Tell what there is to tell of a database now."""
         if not self._couriers:
-            self._tellers = {}
+            self._desks = {}
             return
-        teller = self._tellers.setdefault(status.database, Teller(self._terms))
-        for summary in await teller.observe(status, still_wrong):
-            for courier, _ in self._couriers.values():
-                courier.put(summary)
+        name = watch.status.database
+        desk = self._desks.get(name)
+        if desk is None:
+            desk = self._desks[name] = Desk(watch, self._terms, self._couriers)
+        await desk.observe()
+        for courier in self._couriers.values():
+            courier.stir()
 
     def forget(self, database: str) -> None:
-        """Its incidents are told no more."""
-        self._tellers.pop(database, None)
+        """It is not watched any more; what is told under its name from now on is about another one."""
+        if desk := self._desks.pop(database, None):
+            desk.end()
 
     def close(self) -> None:
         """Send no more."""
-        for _, task in self._couriers.values():
+        for task in self._tasks.values():
             task.cancel()

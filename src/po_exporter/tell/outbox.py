@@ -1,6 +1,8 @@
 """What waits to be told, and one courier a channel that carries it: in order for each incident, at least once.
 
-It is in memory: what waits when the process ends is told by the next one, which finds the same things wrong.
+A letter that is kept in a database is crossed out there after it was sent, and before the next one from there goes:
+when a process is killed between the two, at most one a channel is told again. One that is kept nowhere is lost with the
+process; the next one finds the same things wrong.
 """
 
 from __future__ import annotations
@@ -9,11 +11,14 @@ import asyncio
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Protocol
 
 import structlog
 
+from po_exporter.errors import DatabaseError
 from po_exporter.model import ChannelStatus
 from po_exporter.tell.channel import REASONS, Channel, Undelivered, deliver
 from po_exporter.tell.summary import Summary
@@ -33,13 +38,56 @@ ENDS = ("closed", "off", "test", "digest")
 """After these nothing more comes of an incident."""
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of trying to send a letter at a time: what to hand to the next about the same incident; or why it could
+    not be sent, and whether it will not be tried again."""
+
+    at: datetime
+    thread: object = None
+    error: str | None = None
+    set_aside: bool = False
+
+
+class Overtaken(Exception):
+    """Another replica leads by now."""
+
+
+class Ledger(Protocol):
+    """Where a letter is kept until it was sent."""
+
+    async def tried(self, letter: Letter, outcome: Outcome) -> None:
+        """Note what came of a try. Raises DatabaseError, or Overtaken."""
+        ...
+
+
+def at_any_time() -> bool:
+    """There is nobody else who could tell of it."""
+    return True
+
+
+@dataclass(eq=False)
 class Letter:
-    """One summary on its way through one channel. ``sent_before``: how many others had been sent at its first try."""
+    """One summary on its way through one channel.
+
+    It goes only while it ``may_go``: otherwise others may tell of it; one that is ``exempt`` goes in any case. ``rows``
+    are its ids in the ``ledger`` that keeps it, several where it stands for others as well. ``sent_before``: how many
+    others had been sent at its first try.
+    """
 
     summary: Summary
+    may_go: Callable[[], bool] = at_any_time
+    exempt: bool = False
+    ledger: Ledger | None = None
+    rows: tuple[int, ...] = ()
     tries: int = 0
     sent_before: int = 0
+    outcome: Outcome | None = None
+
+    @property
+    def delivered(self) -> bool:
+        """Whether it was sent."""
+        return self.outcome is not None and self.outcome.error is None
 
 
 class Courier:
@@ -51,6 +99,7 @@ class Courier:
         self._waiting: list[Letter] = []
         self._sending: Letter | None = None
         self._threads: dict[str, object] = {}
+        self._unrecorded: list[Letter] = []
         self._something = asyncio.Event()
         self._sent = 0
         self._failures = Counter(dict.fromkeys(REASONS, 0))
@@ -65,20 +114,35 @@ class Courier:
             self.channel.name, self._sent, dict(self._failures), self._last_success, len(self._waiting), self._error
         )
 
-    def put(self, summary: Summary) -> None:
-        """Have it sent, if the channel wants it. Of two changes of one incident that wait, the later alone is told."""
-        if not self.channel.wants(summary):
-            return
+    def put(self, letter: Letter) -> None:
+        """Have it sent. Of two changes of one incident that wait, the later alone is told."""
+        summary = letter.summary
         last = next((each for each in reversed(self._waiting) if each.summary.incident == summary.incident), None)
         if last and last is not self._sending and last.summary.kind == summary.kind == "changed":
             were = {number.label: number.before for number in last.summary.numbers}
             numbers = tuple(replace(number, before=were.get(number.label)) for number in summary.numbers)
             last.summary = replace(summary, before=last.summary.before, numbers=numbers)
+            last.rows += letter.rows
             return
-        self._waiting.append(Letter(summary))
+        self._waiting.append(letter)
         if len(self._waiting) > MOST_WAITING:
-            oldest = next(letter for letter in self._waiting if letter is not self._sending)
+            oldest = next(each for each in self._waiting if each is not self._sending)
             self._set_aside(oldest, Undelivered("too many summaries are waiting", "overflow"))
+        self._something.set()
+
+    def recall(self, incident: str, thread: object) -> None:
+        """The next about this incident goes to where it was told before this process began."""
+        self._threads[incident] = thread
+
+    def withdraw(self, database: str, *, exempt: bool = False) -> None:
+        """Somebody else tells of this database from now on; also of what is ``exempt``, or not of that."""
+        self._waiting = [
+            each for each in self._waiting if each.summary.database != database or (each.exempt and not exempt)
+        ]
+        self._unrecorded = [each for each in self._unrecorded if each.summary.database != database]
+
+    def stir(self) -> None:
+        """What was not possible a while ago may be now."""
         self._something.set()
 
     async def run(self) -> None:
@@ -86,13 +150,14 @@ class Courier:
         backoff = FIRST_BACKOFF
         while True:
             self._something.clear()
-            # Settings may have changed since they were put here.
-            self._waiting = [letter for letter in self._waiting if self.channel.wants(letter.summary)]
+            self._drop_unwanted()
+            await self._record()
             letter = self._sending = self._next()
             if letter is None:
                 await self._something.wait()
                 continue
             started = time.monotonic()
+            pause = 0.0
             try:
                 await self._send(letter)
             except Undelivered as failure:
@@ -101,18 +166,46 @@ class Courier:
                     # Several replicas, or a service that comes back, are not to meet all at once.
                     pause = failure.retry_after or backoff * (1 + random.random()) / 2  # noqa: S311 - no secret
                     backoff = min(2 * backoff, MOST_BACKOFF)
-                    await asyncio.sleep(min(pause, MOST_OBEYED))
-                    continue
             else:
                 backoff = FIRST_BACKOFF
-            await asyncio.sleep(max(0.0, self.channel.pace - (time.monotonic() - started)))
+            await self._record()
+            rest = self.channel.pace - (time.monotonic() - started)
+            await asyncio.sleep(max(rest, min(pause, MOST_OBEYED)))
 
     def _next(self) -> Letter | None:
-        """Of each incident's first letter, the one that was tried the least."""
+        """Of each incident's first letter, the one that was tried the least. None goes from where the one before has
+        not been crossed out."""
+        owing = {letter.summary.database for letter in self._unrecorded}
         first: dict[str, Letter] = {}
         for letter in self._waiting:
             first.setdefault(letter.summary.incident, letter)
-        return min(first.values(), key=lambda letter: letter.tries, default=None)
+        free = [
+            each
+            for each in first.values()
+            if each.exempt or (each.may_go() and not (each.rows and each.summary.database in owing))
+        ]
+        return min(free, key=lambda letter: letter.tries, default=None)
+
+    def _drop_unwanted(self) -> None:
+        """Settings have changed since they were put here."""
+        for letter in [each for each in self._waiting if not self.channel.wants(each.summary)]:
+            self._end(letter, Outcome(datetime.now(UTC), error="the channel does not want it any more", set_aside=True))
+
+    async def _record(self) -> None:
+        """Note what came of each letter, where it is kept; what cannot be noted now is noted later."""
+        for letter in list(self._unrecorded):
+            try:
+                if letter.ledger and letter.rows and letter.outcome:
+                    await letter.ledger.tried(letter, letter.outcome)
+            except DatabaseError as error:
+                if str(error) not in self._said:
+                    self._said.add(str(error))
+                    log.warning("not_crossed_out", database=letter.summary.database, error=str(error))
+                continue
+            except Overtaken:
+                log.warning("overtaken", channel=self.channel.name, database=letter.summary.database)
+            if letter in self._unrecorded:  # else it was withdrawn meanwhile
+                self._unrecorded.remove(letter)
 
     def _returned(self, letter: Letter, failure: Undelivered) -> None:
         """It could not be sent."""
@@ -123,12 +216,14 @@ class Courier:
         if failure.permanent or poison or letter.tries >= MOST_TRIES:
             self._set_aside(letter, failure)
         else:
+            letter.outcome = Outcome(datetime.now(UTC), error=str(failure))
+            self._unrecorded.append(letter)
             self._failed(failure)
 
     async def _send(self, letter: Letter) -> None:
         summary = letter.summary
         thread = await deliver(self.channel, summary, self._threads.get(summary.incident))
-        self._waiting.remove(letter)
+        self._end(letter, Outcome(datetime.now(UTC), thread))
         self._remember(summary, thread)
         self._sent += 1
         self._last_success = datetime.now(UTC)
@@ -144,8 +239,13 @@ class Courier:
             while len(self._threads) > MOST_WAITING:  # those of incidents that another replica has taken over
                 self._threads.pop(next(iter(self._threads)))
 
+    def _end(self, letter: Letter, outcome: Outcome) -> None:
+        letter.outcome = outcome
+        self._waiting = [each for each in self._waiting if each is not letter]  # it may have been withdrawn meanwhile
+        self._unrecorded.append(letter)
+
     def _set_aside(self, letter: Letter, failure: Undelivered) -> None:
-        self._waiting.remove(letter)
+        self._end(letter, Outcome(datetime.now(UTC), error=str(failure), set_aside=True))
         self._remember(letter.summary, self._threads.get(letter.summary.incident))
         self._failed(failure)
         log.error(

@@ -47,7 +47,7 @@ class Bot:
     async def send(self, summary: Summary, thread: object) -> object:
         """Post, or edit and reply. ``thread`` is (channel id, ts). Raises Undelivered."""
         content = message(self._templates, summary)
-        if isinstance(thread, tuple):
+        if isinstance(thread, list | tuple):  # a list, where it was kept as JSON
             channel, ts = thread
             try:
                 await self._call("chat.update", channel=channel, ts=ts, **content)

@@ -119,8 +119,8 @@ class Summary:
         return plain
 
 
-def summarise(event: Event, status: Status, *, before: Mapping[str, str], replica: str, links: Links) -> Summary:
-    """The summary of one event. ``before`` has the numbers, by label, that were last told of this incident."""
+def summarise(event: Event, status: Status, *, replica: str, links: Links) -> Summary:
+    """The summary of one event."""
     incident, check = event.incident, event.incident.check
     priority = check.priority or LINK_RATE_PRIORITY
     counted = check.count is not None and check.name != UNREADABLE
@@ -146,7 +146,7 @@ def summarise(event: Event, status: Status, *, before: Mapping[str, str], replic
         count=count,
         before=int(event.before) if counted and event.before is not None else None,
         flaps=incident.flaps,
-        numbers=tuple(Number(label, value, before.get(label)) for label, value in numbers(status).items()),
+        numbers=tuple(Number(label, value, event.numbers.get(label)) for label, value in numbers(status).items()),
         rows=tuple(_row(finding) for finding in rows),
         more=0 if closed or not counted else max(0, (check.settled or 0) - len(rows)),
         asked_again=len(incident.ids) if event.happening == Happening.CLOSED and event.still_wrong is not None else 0,

@@ -1,4 +1,4 @@
-"""Tells of one database: from each status to incidents, from what happens to them to summaries, and on to channels."""
+"""What there is to tell of one database: from each status to incidents, from what happens to them to summaries."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import structlog
 
 from po_exporter.errors import DatabaseError
 from po_exporter.model import Incident, Status
-from po_exporter.tell.digest import Diary, Schedule
-from po_exporter.tell.incidents import UNREADABLE, Event, Happening, Incidents, Sensitivity
+from po_exporter.tell.digest import DIGEST, Diary, Schedule
+from po_exporter.tell.incidents import UNREADABLE, Event, Incidents, Sensitivity
 from po_exporter.tell.summary import Links, Summary, numbers, summarise
 
 log = structlog.get_logger()
@@ -39,28 +39,65 @@ class Teller:
         self._clock = clock
         self._incidents: Incidents | None = None
         self._diary: Diary | None = None
-        self._numbers: dict[str, dict[str, str]] = {}
+        self._day: str | None = None
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether people have been told that the database cannot be read, and not yet that it can."""
+        return self._incidents is not None and self._incidents.unreadable
 
     async def observe(self, status: Status, still_wrong: Ask) -> list[Summary]:
-        """What there is to tell of a status. A follower tells nothing, and begins anew when it takes over."""
+        """What there is to tell of a status."""
         if not status.leader or not status.monitored:
-            self._incidents, self._diary, self._numbers = None, None, {}
-            return []
-        if self._incidents is None:
-            self._incidents = Incidents(status.database, self.terms.sensitivity)
-        self._incidents.sensitivity = self.terms.sensitivity
-        events = self._incidents.observe(status)
+            return self._follow(status)
+        incidents = self._incidents = self._incidents or Incidents(status.database, self.terms.sensitivity)
+        incidents.sensitivity = self.terms.sensitivity
+        events = incidents.observe(status, _known(status))
         # What was good before the database was lost is asked for when it is back.
-        due = {} if status.up is False else self._incidents.due_to_close
+        due = {} if status.up is False else incidents.due_to_close
         for name, ids in due.items():
             try:
                 wrong = await still_wrong(name, ids) if ids and name != UNREADABLE else []
             except DatabaseError as error:  # it stays open until somebody can tell
                 log.warning("incident_not_closed", database=status.database, check=name, error=str(error))
             else:
-                events.append(self._incidents.close(name, wrong))
+                events.append(incidents.close(name, wrong))
         told = [self._summarise(event, status) for event in events]
-        return told + self._digest(events, status, self._incidents.open)
+        return told + self._digest(events, status, incidents.open)
+
+    def _follow(self, status: Status) -> list[Summary]:
+        """A follower tells nothing, but that it was cut off from the database while it led, and that it is back."""
+        incidents, self._diary, self._day = self._incidents, None, None
+        if incidents is None or not status.monitored:
+            self._incidents = None
+            return []
+        incidents.forget_checks()
+        if status.cut_off:  # nothing is polled: each time that this is asked counts as a poll
+            events = incidents.observe(replace(status, last_poll=self._clock()))
+        else:
+            events = [incidents.close(UNREADABLE, ())] if incidents.unreadable else []
+            self._incidents = None
+        return [self._summarise(event, status) for event in events]
+
+    def end(self, status: Status) -> list[Summary]:
+        """What there is to tell when the database is not watched any more."""
+        events = self._incidents.off() if self._incidents else []
+        return [self._summarise(event, status) for event in events]
+
+    def memory(self) -> dict[str, str]:
+        """By name, as JSON, what somebody who goes on later has to know."""
+        known = self._incidents.memory() if self._incidents else {}
+        return known | ({DIGEST: self._diary.memory()} if self._diary else {})
+
+    def recall(self, database: str, memory: Mapping[str, str]) -> None:
+        """Go on from what another one's ``memory`` says; what is known here already is newer. Raises ValueError."""
+        self._incidents = self._incidents or Incidents(database, self.terms.sensitivity)
+        self._incidents.recall({name: state for name, state in memory.items() if name != DIGEST})
+        self._day = memory.get(DIGEST)
+
+    def reset(self) -> None:
+        """Somebody else knows better by now."""
+        self._incidents, self._diary, self._day = None, None, None
 
     def _digest(self, events: Sequence[Event], status: Status, still_open: Sequence[Incident]) -> list[Summary]:
         """The digest, with the first poll after its time."""
@@ -69,7 +106,10 @@ class Teller:
             self._diary = None
             return []
         if self._diary is None or self._diary.schedule != schedule:
+            before, self._day = self._diary.memory() if self._diary else self._day, None
             self._diary = Diary(schedule, now, status.link_seconds)
+            if before:
+                self._diary.recall(before)
         self._diary.note(events, now)
         if now < self._diary.due:
             return []
@@ -81,10 +121,10 @@ class Teller:
         return replace(next(iter(self.terms.links.values()), Links()), runbook=None)
 
     def _summarise(self, event: Event, status: Status) -> Summary:
-        key = event.incident.key
         links = self.terms.links.get(event.incident.check.name, self._page)
-        before, replica = self._numbers.pop(key, {}), self.terms.replica
-        summary = summarise(event, status, before=before, replica=replica, links=links)
-        if event.happening in (Happening.OPENED, Happening.CHANGED):
-            self._numbers[key] = {label: value for label, value in numbers(status).items() if value is not None}
-        return summary
+        return summarise(event, status, replica=self.terms.replica, links=links)
+
+
+def _known(status: Status) -> dict[str, str]:
+    """The database's numbers, as far as they are known."""
+    return {label: value for label, value in numbers(status).items() if value is not None}

@@ -19,7 +19,7 @@ import structlog
 from po_exporter import sql
 from po_exporter.database.failures import DRIVER_ERRORS, translate
 from po_exporter.database.session import CONNECT_TIMEOUT, Connection, Session, Target
-from po_exporter.errors import DatabaseError, QueryFailed
+from po_exporter.errors import DatabaseError, QueryFailed, Unreachable
 
 log = structlog.get_logger()
 
@@ -30,6 +30,8 @@ GHOST_TIMEOUT = 1000
 CARRIED_OVER = 0
 """The term of what was known under other settings: it is kept, if nobody else gets the lead meanwhile."""
 Heartbeat: TypeAlias = "asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]"  # generic only in its stubs
+LONGEST_ASK = 5.0
+"""Seconds that one statement may take."""
 BEATS = 3
 """Heartbeats a lease: one may be late, or lost, without the lead."""
 
@@ -38,12 +40,17 @@ class Lease:
     """The lead of one database, as far as this replica knows; kept by ``run``. ``changed`` is called when it changes.
 
     ``term`` counts how often it was gained where somebody else may have had it: what was known before is then old.
-    ``why`` is why the database could not be reached at the last heartbeat, None where it was.
+    ``why`` is why the database could not be reached at the last heartbeat, None where it was; ``led``: by the last
+    heartbeat that was answered, the lead was held.
     """
 
-    def __init__(self, target: Target, interval: timedelta, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, target: Target, interval: timedelta, changed: Callable[[], None], *, elects: bool = True
+    ) -> None:
+        """``elects``: there may be other replicas; without, the lead is taken for held, and there is nothing to run."""
         self.term = 0
         self.why: str | None = None
+        self.led = False
         self.known = asyncio.Event()
         self._seconds = max(interval, SHORTEST).total_seconds()
         self._session = Session(target)
@@ -51,10 +58,11 @@ class Lease:
         self._held: tuple[Connection, Heartbeat] | None = None
         self._backend: tuple[str, str] | None = None
         self._soon = asyncio.Event()
+        self._busy = asyncio.Lock()
         self._until = 0.0
         self._others = False
         self._new_term = True
-        self._assumed = False
+        self._assumed = not elects
 
     @property
     def holds(self) -> bool:
@@ -72,6 +80,23 @@ class Lease:
     def _expired(self) -> bool:
         """Whether it was silent for too long, frozen or starved: who came meanwhile, nobody knows."""
         return 0 < self._until < time.monotonic()
+
+    async def ask(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """One statement on the session that has the lock, within bounds: the next heartbeat waits for it.
+
+        Raises DatabaseError, and Unreachable where the lead is not held.
+        """
+        async with self._busy:
+            if not self.holds:
+                raise Unreachable("the lead is not held")
+            connection = self._held[0] if self._held else await self._session.connect()
+            try:
+                return await connection.fetch(query, *arguments, timeout=min(LONGEST_ASK, self._seconds / BEATS))
+            except DRIVER_ERRORS as error:
+                ours = translate(error)
+                if ours.ends_poll and self._assumed:  # else the next heartbeat finds out
+                    await self._session.close()
+                raise ours from None
 
     async def run(self) -> None:
         """Get the lead when it is to be had, and keep it, until cancelled. The connection is closed before it ends."""
@@ -92,7 +117,12 @@ class Lease:
                     async with asyncio.timeout(max(rest, 0)):
                         await self._soon.wait()
         finally:
-            await self._give_up()
+            await self.close()
+
+    async def close(self) -> None:
+        """Give up the lead, and close the connection."""
+        self._until, self._held = 0.0, None
+        await self._session.close()
 
     async def _beat(self) -> None:
         self._others |= self._expired
@@ -100,7 +130,7 @@ class Lease:
         try:
             await self._ask()
         except DatabaseError as error:
-            await self._give_up()
+            await self.close()
             if reused:  # its end says nothing of the database as it is now
                 await self._beat()
                 return
@@ -117,12 +147,13 @@ class Lease:
             if held is None:
                 return
             # It begins a third of the lease after the last one, so that its end leaves some of the lease.
-            row = await held[1].fetchrow(self._session.target.name, timeout=self._seconds / 2)
+            async with self._busy:
+                row = await held[1].fetchrow(self._session.target.name, timeout=self._seconds / 2)
         except DRIVER_ERRORS as error:
             raise translate(error) from None
         if row is None:  # a query without FROM has one row; the type does not say so
             raise QueryFailed("the heartbeat had no answer")
-        self.why, self._held = None, held
+        self.why, self._held, self.led = None, held, row["leads"]
         self._others = row["others"]
         if not row["leads"]:
             self._until, self._new_term = 0.0, True
@@ -149,6 +180,8 @@ class Lease:
         settings = {
             "idle_session_timeout": milliseconds,
             "statement_timeout": milliseconds,
+            # What is kept is written here; by default a reader's sessions may be read-only.
+            "default_transaction_read_only": "off",
             # Where the network is cut, the server notices by these.
             "tcp_user_timeout": milliseconds,
             "tcp_keepalives_idle": seconds,
@@ -164,10 +197,6 @@ class Lease:
         connection.add_termination_listener(lambda _: self._soon.set())
         return connection, await connection.prepare(sql.read("leader.sql"))
 
-    async def _give_up(self) -> None:
-        self._until, self._held = 0.0, None
-        await self._session.close()
-
 
 class Candidate:
     """One replica's standing for the lead of a database, whatever becomes of its settings. Without a lease it leads."""
@@ -176,7 +205,7 @@ class Candidate:
         self._changed = changed
         self._lease: Lease | None = None
         self._keeping: asyncio.Task[None] | None = None
-        self._stands: tuple[Target | None, timedelta] | None = None
+        self._stands: tuple[Target | None, timedelta, bool] | None = None
         self._term: int | None = None
 
     @property
@@ -194,14 +223,32 @@ class Candidate:
         """Whether it leads, and what is known was learned in this term."""
         return self._lease is None or (self._lease.leads and self._term in (None, CARRIED_OVER, self._lease.term))
 
-    async def stand(self, control: Target | None, interval: timedelta) -> None:
-        """Stand for the lead that is held at ``control``; None: there is none to be had."""
-        if self._stands == (control, interval):
+    @property
+    def cut_off(self) -> bool:
+        """Whether it led until it could not reach the database, and has not reached it since."""
+        lease = self._lease
+        return bool(lease and not lease.leads and lease.why and lease.led)
+
+    @property
+    def holds(self) -> bool:
+        """Whether nobody else can send or write now, beyond doubt."""
+        return self.in_office and (self._lease is None or self._lease.holds)
+
+    async def ask(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """One statement on the connection that has the lead. Raises DatabaseError."""
+        if not self.in_office or self._lease is None:
+            raise Unreachable("the lead is not held")
+        return await self._lease.ask(query, *arguments)
+
+    async def stand(self, control: Target | None, interval: timedelta, *, elects: bool) -> None:
+        """Stand for the lead that is held at ``control``, or take it where nobody ``elects``; None: there is none."""
+        if self._stands == (control, interval, elects):
             return
         await self.close()
-        self._stands = (control, interval)
+        self._stands = (control, interval, elects)
         if control:
-            self._lease = Lease(control, interval, self._changed)
+            self._lease = Lease(control, interval, self._changed, elects=elects)
+        if control and self._lease and elects:
             self._keeping = asyncio.create_task(self._lease.run(), name=f"lease {control.name}")
             self._keeping.add_done_callback(lambda _: self._changed())
             if self._term is not None:
@@ -220,7 +267,10 @@ class Candidate:
 
     async def close(self) -> None:
         """Give up the lead."""
-        keeping, self._keeping, self._lease = self._keeping, None, None
+        keeping, lease = self._keeping, self._lease
+        self._keeping, self._lease = None, None
         if keeping:
             keeping.cancel()
             await asyncio.wait([keeping])
+        if lease:
+            await lease.close()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
@@ -80,7 +81,10 @@ class Monitor:
         if not candidate.in_office:
             reached, leads = candidate.why is None, candidate.leads
             up = None if reached else False
-            return replace(self._blank(), leader=leads, up=up, error=candidate.why, ready=reached and not leads)
+            return replace(
+                self._blank(), leader=leads, up=up, error=candidate.why, ready=reached and not leads,
+                cut_off=candidate.cut_off,
+            )  # fmt: skip
         interval = max(self.watched.interval.total_seconds(), self._last_duration)
         fresh = time.monotonic() - self._last_success < 3 * interval
         return replace(self._status, ready=not self.watched.polls or bool(self._status.up and fresh))
@@ -98,7 +102,8 @@ class Monitor:
                 if self._next:
                     await self._switch(self._next)
                 watched, started = self.watched, time.monotonic()
-                await self._candidate.stand(watched.control if watched.polls else None, watched.interval)
+                control = watched.control if watched.polls else None
+                await self._candidate.stand(control, watched.interval, elects=watched.elects)
                 if await self._candidate.lost_office():
                     await self._poller.close()
                     self._begin(watched)
@@ -142,6 +147,15 @@ class Monitor:
                 return await self._poller.still_wrong(question, ids)
         except TimeoutError:
             raise DeadlinePassed("asking for the rows of an incident took longer than monitor.poll_timeout") from None
+
+    @property
+    def may_tell(self) -> bool:
+        """Whether nobody else can lead now, beyond doubt: what is told and written is ours to tell and write."""
+        return self._candidate.holds
+
+    async def keep(self, query: str, *arguments: object) -> Sequence[Mapping[str, Any]]:
+        """One statement about what is kept in the database, by its leader alone. Raises DatabaseError."""
+        return [dict(row) for row in await self._candidate.ask(query, *arguments)]
 
     def _blank(self) -> Status:
         watched = self.watched
@@ -230,6 +244,7 @@ class Monitor:
             self._last_success = time.monotonic()
         self._say_what_changed()
         self._say_once(outcome)
+        self._status = replace(self._status, kept=outcome.kept)
         self._publish(up=up, as_of=outcome.as_of)
 
     def _lost(self, due: Sequence[Question], error: DatabaseError, seconds: float) -> None:

@@ -30,13 +30,15 @@ LEAST_TIME = timedelta(milliseconds=100)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one poll brought: for each check that was asked, its answer or why there is none."""
+    """What one poll brought: for each check that was asked, its answer or why there is none. ``kept`` is that of its
+    snapshot."""
 
     as_of: datetime
     why_unlocked: str | None
     may_write: tuple[str, ...]
     answers: Mapping[str, Answer | DatabaseError]
     mode: Mode = "scan"
+    kept: int | None = None
 
 
 @dataclass
@@ -81,6 +83,7 @@ class Poller:
                 may_write=tuple(role for role, table in tables if table.may_write),
                 answers=answers,
                 mode="incremental" if followed else "scan",
+                kept=snapshot.kept,
             )
 
     @property

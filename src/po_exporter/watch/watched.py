@@ -17,8 +17,9 @@ WantedMode = Literal["scan", "incremental", "auto"]
 class Watched:
     """One database and everything that is to be known about watching it.
 
-    ``feed`` is where the change feed connects, the reader's own place if None; ``control`` where the lead is held, None
-    for a replica that always leads; ``state_budget`` is in bytes.
+    ``feed`` is where the change feed connects, the reader's own place if None; ``control`` where the lead is held, and
+    what is kept is written, None for one that is only asked; without ``elects`` this replica always leads;
+    ``state_budget`` is in bytes.
     """
 
     target: Target
@@ -31,6 +32,7 @@ class Watched:
     mode: WantedMode = "scan"
     feed: Target | None = None
     control: Target | None = None
+    elects: bool = False
     state_budget: int = 64_000_000
 
     @property

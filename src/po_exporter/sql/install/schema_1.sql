@@ -32,6 +32,7 @@ CREATE TABLE po_exporter.outbox (
 COMMENT ON TABLE po_exporter.outbox IS 'What there is to tell, written before it is sent: sent, set aside, or still waiting.';
 CREATE INDEX outbox_waiting ON po_exporter.outbox (database, id) WHERE sent IS NULL AND set_aside IS NULL;
 CREATE INDEX outbox_incident ON po_exporter.outbox (database, incident);
+CREATE UNIQUE INDEX outbox_once ON po_exporter.outbox (channel, (summary ->> 'id'));
 
 GRANT USAGE ON SCHEMA po_exporter TO po_exporter_reader;
 GRANT SELECT, INSERT, UPDATE ON po_exporter.leader TO po_exporter_reader;

@@ -1,0 +1,176 @@
+"""Where what there is to tell of one database becomes letters: written first, where they can be kept, then sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import structlog
+
+from po_exporter.errors import DatabaseError
+from po_exporter.model import Status
+from po_exporter.tell.incidents import UNREADABLE
+from po_exporter.tell.outbox import Courier, Letter, Overtaken
+from po_exporter.tell.store import NEEDED, Store
+from po_exporter.tell.summary import Summary
+from po_exporter.tell.teller import Teller, Terms
+
+log = structlog.get_logger()
+
+MOST_UNWRITTEN = 1000
+"""Letters that wait to be written; beyond it the oldest goes."""
+
+
+class Watch(Protocol):
+    """The watching of one database, as far as it matters to those who tell of it."""
+
+    @property
+    def status(self) -> Status:
+        """What is known now."""
+        ...
+
+    @property
+    def may_tell(self) -> bool:
+        """Whether nobody else can tell of it now, beyond doubt."""
+        ...
+
+    async def still_wrong(self, check: str, ids: Sequence[str], /) -> list[str] | None:
+        """Which of these rows a check finds wrong now, None where that cannot be told. Raises DatabaseError."""
+        ...
+
+    async def keep(self, query: str, *arguments: object) -> Sequence[Mapping[str, Any]]:
+        """One statement about what is kept in the database. Raises DatabaseError."""
+        ...
+
+
+class Desk:
+    """That of one database. ``couriers`` by the name of their channel.
+
+    What is told of a database that cannot be read is exempt: it is sent at once, by whoever could not reach it, and
+    written when the database is back.
+    """
+
+    def __init__(self, watch: Watch, terms: Terms, couriers: Mapping[str, Courier]) -> None:
+        self.watch = watch
+        self.teller = Teller(terms)
+        self._couriers = couriers
+        self._store: Store | None = None
+        self._unwritten: list[tuple[str, Letter]] = []
+        self._exempt: list[tuple[str, Letter]] = []
+        self._said: str | None = None
+
+    async def observe(self) -> None:
+        """Tell what there is to tell now."""
+        status = self.watch.status
+        leads = status.leader and status.monitored
+        if not leads:
+            self._give_up(status.database)
+        elif not await self._go_on(status):
+            return
+        told = await self.teller.observe(status, self.watch.still_wrong)
+        if status.up is False or not leads or self._exempt:
+            self._send_at_once([each for each in told if each.check == UNREADABLE], following=not leads)
+            told = [each for each in told if each.check != UNREADABLE]
+        letters = self._letters(told)
+        if self._store is None:
+            self._put(letters)
+            self._exempt = self._exempt if self.teller.unreadable else []
+            return
+        self._unwritten = [*self._unwritten, *letters][-MOST_UNWRITTEN:]
+        if status.up is not False:
+            await self._write(self._store, status)
+
+    def end(self) -> None:
+        """The database is not watched any more: what was told of it is said to be off."""
+        database = self.watch.status.database
+        for courier in self._couriers.values():
+            courier.withdraw(database, exempt=True)
+        for name, letter in self._letters(self.teller.end(self.watch.status)):
+            letter.exempt = True
+            self._couriers[name].put(letter)
+
+    def _give_up(self, database: str) -> None:
+        """Somebody else leads, or may: what waits is told by that one."""
+        self._store, self._unwritten = None, []
+        for courier in self._couriers.values():
+            courier.withdraw(database)
+
+    async def _go_on(self, status: Status) -> bool:
+        """Begin with what is kept, where it can be; False: not yet."""
+        if status.up is False or (self._store is None) == ((status.kept or 0) < NEEDED):
+            return True
+        if self._store:  # it is there no more
+            self._put(self._unwritten)
+            self._store, self._unwritten = None, []
+            return True
+        try:
+            self._store = await self._take_over(status.database)
+        except DatabaseError as error:
+            if self._said != str(error):
+                self._said = str(error)
+                log.error("nothing_kept", database=status.database, error=str(error))
+            return not error.ends_poll  # without the right to it, all goes on in memory
+        self._said = None
+        return True
+
+    async def _take_over(self, database: str) -> Store:
+        store = await Store.take_over(database, self.teller.terms.replica, self.watch.keep)
+        try:
+            self.teller.recall(database, await store.memory())
+        except ValueError as error:
+            log.error("incidents_unreadable", database=database, error=str(error))
+        for name, incident, thread in await store.threads():
+            if name in self._couriers:
+                self._couriers[name].recall(incident, thread)
+        waiting = [(name, letter) for name, letter in await store.waiting() if name in self._couriers]
+        for _, letter in waiting:
+            letter.may_go = self._may_go
+        self._put(waiting)
+        return store
+
+    async def _write(self, store: Store, status: Status) -> None:
+        exempt = [(letter, letter.outcome) for _, letter in self._exempt]
+        letters = [*self._exempt, *self._unwritten]
+        try:
+            await store.write(self.teller.memory(), letters)
+            for letter, outcome in exempt:
+                if letter.outcome and letter.outcome is not outcome:  # it was sent while it was written
+                    await store.tried(letter, letter.outcome)
+        except DatabaseError as error:
+            log.warning("not_written", database=status.database, waiting=len(letters), error=str(error))
+            if not error.ends_poll:  # a full disk, a lost right: people are told all the same
+                self._put(self._unwritten)
+                self._unwritten = []
+        except Overtaken:
+            log.warning("overtaken", database=status.database)
+            self._give_up(status.database)
+            self.teller.reset()
+        else:
+            self._put(self._unwritten)
+            self._unwritten, self._exempt = [], []
+
+    def _send_at_once(self, told: Sequence[Summary], *, following: bool) -> None:
+        for name, letter in self._letters(told):
+            letter.exempt = True
+            unsent = [each for channel, each in self._exempt if channel == name and not each.delivered]
+            if following and letter.summary.kind == "closed" and unsent:  # it is over before anybody has heard of it
+                self._couriers[name].withdraw(letter.summary.database, exempt=True)
+            else:
+                self._exempt.append((name, letter))
+                self._put([(name, letter)])
+
+    def _letters(self, told: Sequence[Summary]) -> list[tuple[str, Letter]]:
+        return [
+            (name, Letter(summary, self._may_go))
+            for summary in told
+            for name, courier in self._couriers.items()
+            if courier.channel.wants(summary)
+        ]
+
+    def _put(self, letters: Sequence[tuple[str, Letter]]) -> None:
+        for name, letter in letters:
+            if name in self._couriers:
+                self._couriers[name].put(letter)
+
+    def _may_go(self) -> bool:
+        return self.watch.may_tell
