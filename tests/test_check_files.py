@@ -94,6 +94,7 @@ FAULTS = {
         {"huge.sql": text("SELECT p.id, NULL::timestamptz AS since, '{}'::jsonb AS details FROM scoped_positions p")},
         5, "cannot use scoped_positions",
     ),
+    "a name that means something else": ({"database.sql": text()}, None, "summaries are about a database, too"),
     "the name of one of ours": ({"overfilled_order.sql": text()}, None, "overfilled_order is the name of a built-in"),
     "the issue type of one of ours": (
         {"huge.sql": text(issue_type="OVERFILLED_ORDER")}, None, "is the issue type of overfilled_order",

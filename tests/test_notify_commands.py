@@ -10,7 +10,9 @@ from parts.machine import free_port
 from parts.slack import CHANNEL, TOKEN, fault
 from parts.smtp import running_smtp
 from po_exporter.tell.samples import SAMPLES
+from sidecar import populate
 
+DEAD = "postgresql://po_reader@127.0.0.1:1/gone"
 ONE = {"databases": {"trading": {"dsn": "postgresql:///trading", "environment": "production"}}}
 
 
@@ -49,6 +51,33 @@ async def test_a_template_of_ones_own_is_previewed_and_its_fault_is_named(cli, t
     assert shown.stderr.startswith(f"po-exporter: {template}:2: ")
     assert "cuont" in shown.stderr
     assert shown.stdout.startswith("CRITICAL: 12 unlinked_filled_order in trading\n")
+
+
+async def test_what_is_wrong_now_is_previewed(cli, database):
+    await populate(database)
+    config = {"databases": {"trading": {"dsn": database.reader_dsn}}, "monitor": {"grace": "0s"}}
+    shown = await cli("notify", "preview", "--live", config=config)
+    assert (shown.status, shown.stderr) == (0, "")
+    for expected in (
+        "CRITICAL: 1 orphaned_position_reference in trading",
+        "00000000-0000-0000-0000-0000000000b3",
+        "DEGRADED: 1 position_without_orders in trading",
+        "DEGRADED: link rate 33.33 % in trading",
+    ):
+        assert expected in shown.stdout
+    assert "unlinked_filled_order in trading" not in shown.stdout, "the guide's threshold is 10"
+    contents = (await cli("notify", "preview", "--live", "--format", "json", config=config)).json
+    assert [fault(content) for content in contents] == [None] * len(contents)
+    await database.execute("DELETE FROM orders; DELETE FROM positions")
+    shown = await cli("notify", "preview", "--live", config=config)
+    assert (shown.status, shown.stdout.strip()) == (0, "")
+    assert shown.stderr == "po-exporter: nothing is past its threshold in trading: nothing is told.\n"
+
+
+async def test_a_database_that_cannot_be_read_is_previewed_as_unknown(cli):
+    shown = await cli("notify", "preview", "--live", config={"databases": {"trading": {"dsn": DEAD}}})
+    assert shown.status == 3
+    assert shown.stdout.startswith("UNKNOWN: nothing is known, the database cannot be read, in trading\n")
 
 
 async def test_a_test_arrives_and_says_that_it_is_one(cli, slack):

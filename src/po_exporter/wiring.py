@@ -107,12 +107,16 @@ def listen(config: Config) -> Listen:
 
 def telling(config: Config) -> tuple[tuple[Channel, ...], tell.Terms]:
     """Who is told, of what, when. Templates that cannot be used are told in the log."""
-    notify = config.notify
     found = templates(config)
     for fault in found.faults:
         log.error("template_refused", file=fault.file, line=fault.line, error=fault.why)
-    digest = notify.digest
-    return channels(config, found), tell.Terms(
+    return channels(config, found), telling_terms(config)
+
+
+def telling_terms(config: Config) -> tell.Terms:
+    """What there is to know about what is told."""
+    notify, digest = config.notify, config.notify.digest
+    return tell.Terms(
         sensitivity=Sensitivity(
             open_after=notify.open_after,
             close_after=notify.close_after,

@@ -127,14 +127,16 @@ def trail(config_file: Path | None, database: str | None, output: str, position_
     return OK if found.agrees else FINDINGS
 
 
-async def _check_all(wanted: list[Watched]) -> list[Status]:
-    async def once(each: Watched) -> Status:
-        monitor = Monitor(each)
-        try:
-            return await monitor.poll()
-        finally:
-            await monitor.close()
+async def once(wanted: Watched) -> Status:
+    """What one poll of a database learns."""
+    monitor = Monitor(wanted)
+    try:
+        return await monitor.poll()
+    finally:
+        await monitor.close()
 
+
+async def _check_all(wanted: list[Watched]) -> list[Status]:
     return await asyncio.gather(*(once(each) for each in wanted))
 
 

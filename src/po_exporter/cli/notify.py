@@ -6,21 +6,34 @@ import asyncio
 import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import click
 
-from po_exporter.cli.options import OK, UNKNOWN, config_option, format_option, interruptible, settings_or_defaults
+from po_exporter.cli.ask import once
+from po_exporter.cli.options import (
+    OK,
+    UNKNOWN,
+    config_option,
+    database_option,
+    format_option,
+    interruptible,
+    only,
+    settings_or_defaults,
+)
 from po_exporter.errors import UsageError
+from po_exporter.model import Verdict
 from po_exporter.tell.blocks import message
 from po_exporter.tell.channel import Channel, Undelivered, deliver
 from po_exporter.tell.looks import as_html, as_text
 from po_exporter.tell.samples import SAMPLES, marked_as_test
 from po_exporter.tell.summary import Links, Summary
+from po_exporter.tell.teller import at_once
 from po_exporter.tell.templates import Templates
-from po_exporter.wiring import channels, links, load, replica, templates
+from po_exporter.wiring import channels, links, load, replica, telling_terms, templates, watched
 
 Forms = Mapping[str, Callable[[], str]]
 """By the name of a form, what writes it."""
@@ -35,15 +48,30 @@ def notify_group() -> None:
 @config_option
 @click.option("--format", "output", type=click.Choice(["text", "html", "json"]), default="text", show_default=True)
 @click.option("--channel", type=click.Choice(["slack", "email"]), default="slack", show_default=True)
-@click.option("--kind", type=click.Choice(list(SAMPLES)), default="opened", show_default=True, help="What is told.")
-def notify_preview(config_file: Path | None, output: str, channel: str, kind: str) -> int:
-    """Show how a summary looks, with a made-up example and your templates."""
-    found = templates(settings_or_defaults(config_file))
+@click.option("--kind", type=click.Choice(list(SAMPLES)), default="opened", show_default=True,
+              help="Of the made-up examples, which.")  # fmt: skip
+@click.option("--live", is_flag=True, help="Ask the database, and show what would be told of what is wrong there now.")
+@database_option
+def notify_preview(  # noqa: PLR0913  # click hands every option over
+    config_file: Path | None, output: str, channel: str, kind: str, database: str | None, *, live: bool
+) -> int:
+    """Show how a summary looks in your templates: a made-up example, or what there is to tell now."""
+    settings = load(config_file, os.environ) if live else settings_or_defaults(config_file)
+    found = templates(settings)
     for fault in found.faults:
         click.echo(f"po-exporter: {fault}; ours is used instead", err=True)
-    forms = _slack(found, SAMPLES[kind]) if channel == "slack" else _email(found, SAMPLES[kind])
-    click.echo(forms[output]())
-    return UNKNOWN if found.faults else OK
+    status = UNKNOWN if found.faults else OK
+    told = [SAMPLES[kind]]
+    if live:
+        wanted = replace(watched(settings, only(settings, database)), polls=True)
+        known = asyncio.run(interruptible(once(wanted)))
+        told = at_once(known, telling_terms(settings))
+        status = UNKNOWN if known.verdict == Verdict.UNKNOWN else status
+        if not told:
+            click.echo(f"po-exporter: nothing is past its threshold in {wanted.name}: nothing is told.", err=True)
+    shown = [(_slack if channel == "slack" else _email)(found, summary)[output]() for summary in told]
+    click.echo(f"[{', '.join(shown)}]" if live and output == "json" else "\n\n".join(shown))
+    return status
 
 
 @notify_group.command("test")

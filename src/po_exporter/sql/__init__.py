@@ -27,6 +27,8 @@ OPTIONAL = "?"
 KEPT_FLAT = "@kept_flat"
 """Behind a needed column: it is needed only where closed positions keep their size and their orders net to zero."""
 
+RESERVED = ("database", "digest")
+"""What summaries are about besides checks: no check is called so."""
 KEYS = "help issue_type entity priority scope settles incremental group tolerance needs uses off_when runbook".split()
 _HEADER = re.compile(r"--\s*([a-z_]+):\s*(.*)")
 _NO_CODE = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
@@ -129,6 +131,8 @@ def parse_check(name: str, text: str, path: str) -> CheckFile:
 
     if not _NAME.fullmatch(name):
         raise fault(0, "a check is called by lower-case letters, digits and _, 50 at most; rename the file")
+    if name in RESERVED:
+        raise fault(0, f"summaries are about a {name}, too, so that no check is called so; rename the file")
     header, lines = _read_header(text, path)
 
     def value(key: str, choices: tuple[str, ...] | None = None) -> str:

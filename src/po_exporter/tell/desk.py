@@ -126,6 +126,7 @@ class Desk:
         for _, letter in waiting:
             letter.may_go = self._may_go
         self._put(waiting)
+        log.info("goes_on", database=database, term=store.term, waiting=len(waiting))
         return store
 
     async def _write(self, store: Store, status: Status) -> None:

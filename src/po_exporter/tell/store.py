@@ -38,7 +38,7 @@ class Store:
     """That of one database, in the term that ``take_over`` began. All raise DatabaseError; what writes, Overtaken."""
 
     def __init__(self, database: str, keep: Keep, term: int) -> None:
-        self._database, self._keep, self._term = database, keep, term
+        self._database, self._keep, self.term = database, keep, term
         self._written: Mapping[str, str] = {}
 
     @classmethod
@@ -81,7 +81,7 @@ class Store:
         rows = [_row(channel, letter) for channel, letter in letters]
         columns: list[list[object]] = [list(column) for column in zip(*rows, strict=True)] or [[]] * 6
         (row,) = await self._keep(
-            sql.read("kept/write.sql"), self._database, self._term, forgotten,
+            sql.read("kept/write.sql"), self._database, self.term, forgotten,
             list(changed), list(changed.values()), *columns,
         )  # fmt: skip
         if not row["leads"]:
@@ -95,7 +95,7 @@ class Store:
         """Keep what came of trying to send it."""
         thread = None if outcome.thread is None else json.dumps(outcome.thread)
         (row,) = await self._keep(
-            sql.read("kept/tried.sql"), self._database, self._term, list(letter.rows), thread, outcome.error,
+            sql.read("kept/tried.sql"), self._database, self.term, list(letter.rows), thread, outcome.error,
             outcome.set_aside,
         )  # fmt: skip
         if not row["leads"]:

@@ -62,7 +62,7 @@ class Teller:
                 log.warning("incident_not_closed", database=status.database, check=name, error=str(error))
             else:
                 events.append(incidents.close(name, wrong))
-        told = [self._summarise(event, status) for event in events]
+        told = [self.summarise(event, status) for event in events]
         return told + self._digest(events, status, incidents.open)
 
     def _follow(self, status: Status) -> list[Summary]:
@@ -77,12 +77,12 @@ class Teller:
         else:
             events = [incidents.close(UNREADABLE, ())] if incidents.unreadable else []
             self._incidents = None
-        return [self._summarise(event, status) for event in events]
+        return [self.summarise(event, status) for event in events]
 
     def end(self, status: Status) -> list[Summary]:
         """What there is to tell when the database is not watched any more."""
         events = self._incidents.off() if self._incidents else []
-        return [self._summarise(event, status) for event in events]
+        return [self.summarise(event, status) for event in events]
 
     def memory(self) -> dict[str, str]:
         """By name, as JSON, what somebody who goes on later has to know."""
@@ -120,9 +120,24 @@ class Teller:
         """Where to go on with what has no runbook."""
         return replace(next(iter(self.terms.links.values()), Links()), runbook=None)
 
-    def _summarise(self, event: Event, status: Status) -> Summary:
+    def summarise(self, event: Event, status: Status) -> Summary:
+        """What is told of an event."""
         links = self.terms.links.get(event.incident.check.name, self._page)
         return summarise(event, status, replica=self.terms.replica, links=links)
+
+
+def at_once(status: Status, terms: Terms) -> list[Summary]:
+    """What would be told of a status if it stayed so: as if everything in it had been there for long enough."""
+    result = status.result
+    if result:
+        checks = tuple(
+            replace(each, settled=each.count, findings=tuple(replace(row, settled=True) for row in each.findings))
+            for each in result.checks
+        )
+        status = replace(status, result=replace(result, checks=checks))
+    teller = Teller(terms)
+    incidents = Incidents(status.database, replace(terms.sensitivity, open_after=1))
+    return [teller.summarise(event, status) for event in incidents.observe(status)]
 
 
 def _known(status: Status) -> dict[str, str]:
