@@ -19,7 +19,7 @@ from po_exporter.secret import Secret
 from po_exporter.tell import outbox
 from po_exporter.tell.blocks import BACKTICK, escape, fit, message
 from po_exporter.tell.channel import Channel, Undelivered
-from po_exporter.tell.outbox import Courier
+from po_exporter.tell.outbox import Courier, Letter
 from po_exporter.tell.samples import SAMPLES
 from po_exporter.tell.slack import Bot, IncomingWebhook
 from po_exporter.tell.summary import Links, Number, Row, Summary
@@ -77,7 +77,7 @@ async def until_done(courier: Courier) -> None:
 async def test_an_incident_is_one_message_that_is_edited_with_its_course_in_the_thread(slack):
     async with carrying(bot(slack)) as courier:
         for kind in ("opened", "changed", "closed"):
-            courier.put(SAMPLES[kind])
+            courier.put(Letter(SAMPLES[kind]))
             await until_done(courier)
     (parent,) = slack.parents
     assert parent.edits == 2
@@ -90,7 +90,7 @@ async def test_an_incident_is_one_message_that_is_edited_with_its_course_in_the_
 
 async def test_a_message_says_what_is_wrong_with_its_rows(slack):
     async with carrying(bot(slack)) as courier:
-        courier.put(SAMPLES["opened"])
+        courier.put(Letter(SAMPLES["opened"]))
         await until_done(courier)
     shown = slack.parents[0].shown
     for expected in ("CRITICAL: 12 unlinked_filled_order in trading", "Since 2026-01-27 02:00:00 UTC", "and 9 more",
@@ -106,7 +106,7 @@ async def test_a_message_says_what_is_wrong_with_its_rows(slack):
 async def test_a_webhook_has_a_message_for_each_opening_and_closing(slack):
     async with carrying(hook(slack)) as courier:
         for kind in ("opened", "changed", "closed"):
-            courier.put(SAMPLES[kind])
+            courier.put(Letter(SAMPLES[kind]))
             await until_done(courier)
     assert [message.shown.splitlines()[0] for message in slack.messages] == [
         "CRITICAL: 12 unlinked_filled_order in trading", "Healed: unlinked_filled_order in trading",
@@ -117,7 +117,7 @@ async def test_a_webhook_has_a_message_for_each_opening_and_closing(slack):
 async def test_every_kind_is_taken(slack, kind):
     async with carrying(bot(slack)) as first, carrying(hook(slack)) as second:
         for courier in (first, second):
-            courier.put(SAMPLES[kind])
+            courier.put(Letter(SAMPLES[kind]))
             await until_done(courier)
     assert len(slack.messages) == (1 if kind == "changed" else 2)
     assert slack.refused == []
@@ -136,7 +136,7 @@ def poisoned(value: str) -> Summary:
 @pytest.mark.parametrize("value", INJECTIONS, ids=range(len(INJECTIONS)))
 async def test_values_from_a_table_mention_nobody_and_break_nothing(slack, value):
     async with carrying(bot(slack)) as courier:
-        courier.put(poisoned(value))
+        courier.put(Letter(poisoned(value)))
         await until_done(courier)
     assert slack.refused == []
     assert len(slack.messages) == 1
@@ -183,7 +183,7 @@ def test_only_whole_lines_are_left_out(lines, most, more):
 async def test_a_rate_limit_is_obeyed(slack):
     slack.failures = [(429, "ratelimited", {"Retry-After": "1"})]
     async with carrying(bot(slack)) as courier:
-        courier.put(SAMPLES["opened"])
+        courier.put(Letter(SAMPLES["opened"]))
         await until_done(courier)
     assert len(slack.messages) == 1
     assert (slack.requests, slack.too_early) == (2, 0)
@@ -203,8 +203,8 @@ async def test_a_rate_limit_is_obeyed(slack):
 async def test_what_may_pass_is_tried_again_until_it_does(slack, failure):
     slack.failures = [failure] * 3
     async with carrying(bot(slack)) as courier:
-        courier.put(SAMPLES["opened"])
-        courier.put(SAMPLES["closed"])
+        courier.put(Letter(SAMPLES["opened"]))
+        courier.put(Letter(SAMPLES["closed"]))
         await until_done(courier)
     assert (slack.parents[0].edits, len(slack.messages)) == (1, 2)
     assert courier.status.failures["server_error"] == 3
@@ -215,9 +215,9 @@ async def test_nothing_is_lost_while_it_is_down(slack):
     slack.down = True
     async with carrying(bot(slack)) as courier:
         for kind in ("opened", "changed", "closed"):
-            courier.put(SAMPLES[kind])
+            courier.put(Letter(SAMPLES[kind]))
         other = replace(SAMPLES["opened"], incident="another", check="quantity_mismatch")
-        courier.put(other)
+        courier.put(Letter(other))
         await until(lambda: slack.requests >= 4, what="some tries")
         assert courier.status.waiting == 4
         assert "cannot be reached" in courier.status.error
@@ -237,7 +237,7 @@ async def test_nothing_is_lost_while_it_is_down(slack):
 async def test_what_cannot_be_sent_is_said_and_holds_up_nobody(slack, token, channel, said, capsys):
     async with carrying(bot(slack, token=token, channel=channel)) as courier:
         for number in range(3):
-            courier.put(replace(SAMPLES["opened"], incident=f"incident {number}"))
+            courier.put(Letter(replace(SAMPLES["opened"], incident=f"incident {number}")))
         await until_done(courier)
         assert said in courier.status.error
         assert token not in courier.status.error
@@ -247,7 +247,7 @@ async def test_what_cannot_be_sent_is_said_and_holds_up_nobody(slack, token, cha
 
 async def test_a_webhook_that_is_gone_is_said(slack):
     async with carrying(hook(slack, f"{slack.url}/services/gone")) as courier:
-        courier.put(SAMPLES["opened"])
+        courier.put(Letter(SAMPLES["opened"]))
         await until_done(courier)
     assert courier.status.error == "Slack's webhook answered 404 no_service"
     assert courier.status.failures["rejected"] == 1
@@ -255,10 +255,10 @@ async def test_a_webhook_that_is_gone_is_said(slack):
 
 async def test_a_message_that_somebody_deleted_is_posted_again(slack):
     async with carrying(bot(slack)) as courier:
-        courier.put(SAMPLES["opened"])
+        courier.put(Letter(SAMPLES["opened"]))
         await until_done(courier)
         slack.messages.clear()
-        courier.put(SAMPLES["changed"])
+        courier.put(Letter(SAMPLES["changed"]))
         await until_done(courier)
     (parent,) = slack.messages
     assert "now 31 unlinked_filled_order" in parent.shown

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import structlog
 
@@ -14,12 +15,17 @@ from po_exporter.config import Config
 from po_exporter.errors import ConfigError, PoExporterError
 from po_exporter.expose.server import Listen, Server, View
 from po_exporter.model import Status
+from po_exporter.tell.alertmanager import Notification, explain
+from po_exporter.tell.incidents import Sensitivity
 from po_exporter.tell.office import Office
+from po_exporter.tell.teller import Terms
 from po_exporter.watch.monitor import Monitor
-from po_exporter.wiring import listen, telling, watched
+from po_exporter.wiring import listen, questions_of_alerts, telling, telling_terms, watched
 
 log = structlog.get_logger()
 
+MOST_UNMATCHED = 100
+"""Alerts that nothing is known of and that the log has named, each once."""
 SPREAD = timedelta(seconds=10)
 """First polls of several databases are spread over the interval, or over this where the interval is longer."""
 
@@ -40,6 +46,8 @@ class App:
         self._loaded_at = datetime.now(UTC)
         self._group: asyncio.TaskGroup | None = None
         self._reloading = asyncio.Lock()
+        self._explaining: tuple[Mapping[str, Sequence[str]], Terms] = ({}, Terms(Sensitivity(1, 1, 1.0)))
+        self._unmatched: set[tuple[str, str | None, str]] = set()
 
     def statuses(self) -> tuple[Status, ...]:
         """What is known of each database now, in the order of the configuration."""
@@ -112,13 +120,14 @@ class App:
         if self._server:
             await self._server.change(wanted)
         else:
-            server = Server(wanted, self._view, self.reload)
+            server = Server(wanted, self._view, self.reload, self.explain)
             await server.start()
             self._server = server
         self._listen = wanted
 
     def _follow(self, config: Config) -> None:
         """Start, change and stop monitors until they are those of the configuration."""
+        self._explaining = questions_of_alerts(config), telling_terms(config)
         if self._group is None:
             raise RuntimeError("the app is not running")
         for name in self._monitors.keys() - config.databases.keys():
@@ -147,6 +156,23 @@ class App:
     async def _tell(self, monitor: Monitor) -> None:
         if self._office:
             await self._office.observe(monitor)
+
+    async def explain(self, body: bytes) -> dict[str, Any]:
+        """What is known of the alerts that Alertmanager tells of, and have it told by every channel.
+
+        Raises ValueError for what is no notification of Alertmanager's, NotLeading where another replica knows.
+        """
+        said = Notification.parse(body)
+        explanation = explain(said, self.statuses(), *self._explaining)
+        for alert in explanation.unmatched:
+            if alert not in self._unmatched and len(self._unmatched) < MOST_UNMATCHED:
+                self._unmatched.add(alert)
+                log.warning("alert_unmatched", alert=alert[0], database=alert[1], why=alert[2])
+        for monitor, _ in self._monitors.values():
+            told = [each for each in explanation.summaries if each.database == monitor.watched.name]
+            if self._office and told:
+                await self._office.tell(monitor, told)
+        return explanation.json()
 
     def _view(self) -> View:
         channels = self._office.channels if self._office else ()

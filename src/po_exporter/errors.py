@@ -17,6 +17,10 @@ class UsageError(PoExporterError):
     exit_status = 2
 
 
+class NotLeading(PoExporterError):
+    """Another replica knows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One thing wrong with the configuration: ``place`` is a key path, an environment variable or a file:line."""

@@ -14,13 +14,13 @@ from po_exporter.config.settings import Email as EmailSettings
 from po_exporter.config.settings import Slack
 from po_exporter.database.session import Limits, Target
 from po_exporter.errors import ConfigError
-from po_exporter.expose.rules import PROJECT, Ruled, RuledCheck
+from po_exporter.expose.rules import JOB, PROJECT, RUNBOOKS, Ruled, RuledCheck, answered_by
 from po_exporter.expose.server import Listen, faults_of
 from po_exporter.secret import Secret
 from po_exporter.tell import teller as tell
 from po_exporter.tell.channel import Channel
 from po_exporter.tell.digest import Schedule
-from po_exporter.tell.incidents import Sensitivity
+from po_exporter.tell.incidents import UNREADABLE, Sensitivity
 from po_exporter.tell.samples import SAMPLES
 from po_exporter.tell.summary import Links
 from po_exporter.tell.templates import Templates
@@ -90,6 +90,11 @@ def ruled(config: Config, job: str, runbooks: str) -> Ruled:
     return Ruled(checks, config.monitor.interval, config.monitor.window, job, runbooks)
 
 
+def questions_of_alerts(config: Config) -> dict[str, tuple[str, ...]]:
+    """By alert of ours, the checks behind it; the database, where it is about that."""
+    return answered_by(ruled(config, JOB, RUNBOOKS)) | {"PositionOrderDatabaseDown": (UNREADABLE,)}
+
+
 def listen(config: Config) -> Listen:
     """The server's settings."""
     server = config.server
@@ -126,6 +131,7 @@ def telling_terms(config: Config) -> tell.Terms:
         links=links(config),
         replica=replica(),
         digest=Schedule(digest.schedule, digest.timezone) if digest.schedule else None,
+        incidents=notify.incidents,
     )
 
 

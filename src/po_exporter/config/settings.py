@@ -234,6 +234,9 @@ class Digest(Section):
 class Notify(Section):
     """When an incident opens, changes and closes, and who is told."""
 
+    incidents: Switch = optional(
+        "true", "Whether incidents are told; false where Alertmanager alone says what is wrong."
+    )
     open_after: Count = optional("2", "Bad answers of a check until its incident opens.")
     close_after: Count = optional("3", "Good answers until it closes.")
     change_factor: Factor = optional("2", "By how much the count moves before people hear of it again.")

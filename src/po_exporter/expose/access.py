@@ -19,7 +19,8 @@ from po_exporter.errors import ConfigError, Fault
 METRICS = "metrics.read"
 ROWS = "positions.read"
 ADMIN = "admin.reconcile"
-SCOPES = frozenset({METRICS, ROWS, ADMIN, "orders.write", "notify.write"})
+NOTIFY = "notify.write"
+SCOPES = frozenset({METRICS, ROWS, ADMIN, NOTIFY, "orders.write"})
 
 _FORM = "should read `name scope[,scope] token`"
 _REALM = 'realm="po-exporter"'

@@ -18,6 +18,7 @@ def describe(*, version: str, external_url: str | None, guarded: bool, reload: b
     if not reload:
         del document["paths"]["/-/reload"]
     if not guarded:
+        del document["paths"]["/hooks/alertmanager"]
         del document["components"]["securitySchemes"]
         for operations in document["paths"].values():
             for operation in operations.values():

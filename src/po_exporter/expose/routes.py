@@ -7,21 +7,26 @@ import gzip
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as PLAIN
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
 
-from po_exporter.errors import ConfigError, PoExporterError, UsageError
+from po_exporter.errors import ConfigError, NotLeading, PoExporterError, UsageError
 from po_exporter.expose import api, metrics, openapi, page
-from po_exporter.expose.access import ADMIN, METRICS, ROWS, Access, Caller
+from po_exporter.expose.access import ADMIN, METRICS, NOTIFY, ROWS, Access, Caller
 from po_exporter.expose.negotiation import accepts_gzip, wants_openmetrics
 from po_exporter.expose.view import View, why_not_ready
 from po_exporter.model import Status
 
+Explain = Callable[[bytes], Awaitable[dict[str, Any]]]
+"""From what Alertmanager posts to what is known of it. Raises ValueError, or NotLeading."""
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 MAX_BODY = 64 * 1024
+MAX_NOTIFICATION = 1024 * 1024
+"""Bytes of what Alertmanager posts: a group of a thousand alerts of ours."""
 GZIP_FROM = 1024  # bytes; below that it costs more than it saves
 
 _HEADERS = {
@@ -36,6 +41,14 @@ _HEADERS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Actions:
+    """What a request can set going. None: there is no such path."""
+
+    reload: Callable[[], Awaitable[None]] | None = None
+    explain: Explain | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """The page of one view as it goes over the wire; it is good for as long as there is nothing else to show."""
 
@@ -45,13 +58,13 @@ class Encoded:
 
 
 class Routes:
-    """Every path of one server. ``reload`` None: there is no such path."""
+    """Every path of one server."""
 
     def __init__(
         self,
         view: Callable[[], View],
         access: Access,
-        reload: Callable[[], Awaitable[None]] | None,
+        actions: Actions,
         *,
         guarded: bool,
         external_url: str | None,
@@ -59,7 +72,7 @@ class Routes:
         """``guarded`` says whether there are tokens; ``external_url`` is where clients find this server."""
         self._view = view
         self._access = access
-        self._reload = reload
+        self._reload, self._explain = actions.reload, actions.explain
         self._guarded = guarded
         self._external_url = external_url
         self._encoded: dict[tuple[bool, bool], Encoded] = {}  # by form: OpenMetrics or not, zipped or not
@@ -77,6 +90,8 @@ class Routes:
         app.router.add_get("/api/v1/openapi.json", self._openapi)
         if self._reload:
             app.router.add_post("/-/reload", self._for(ADMIN, self._load_again))
+        if self._explain:
+            app.router.add_post("/hooks/alertmanager", self._for(NOTIFY, self._alertmanager))
         return app
 
     def _for(self, scope: str, handler: Handler) -> Handler:
@@ -163,6 +178,17 @@ class Routes:
         answer.force_close()
         return answer
 
+    async def _alertmanager(self, request: web.Request) -> web.Response:
+        if self._explain is None:
+            raise web.HTTPNotFound
+        body = await request.clone(client_max_size=MAX_NOTIFICATION).read()
+        try:
+            return web.json_response(await self._explain(body))
+        except NotLeading:
+            raise web.HTTPServiceUnavailable(text="follower") from None
+        except ValueError as error:
+            raise web.HTTPBadRequest(text=str(error)) from None
+
     def _chosen(self, request: web.Request) -> Status:
         """The database that the request means. Raises the HTTP error that says why there is none."""
         statuses = {status.database: status for status in self._view().statuses}
@@ -192,7 +218,7 @@ def _sentence(status: int, text: str) -> web.Response:
 async def _explain(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """One sentence for each refusal: JSON under /api/, text elsewhere."""
+    """One sentence for each refusal: JSON under /api/ and /hooks/, text elsewhere."""
     try:
         return await handler(request)
     except web.HTTPException as error:
@@ -200,7 +226,7 @@ async def _explain(
         if request.match_info.http_exception is error:  # the router's own
             sentence = f"{request.method} is not possible here." if error.status == 405 else "There is nothing here."
         headers = [(name, value) for name, value in error.headers.items() if name.lower() != "content-type"]
-        if request.path.startswith("/api/"):
+        if request.path.startswith(("/api/", "/hooks/")):
             return web.json_response({"error": sentence}, status=error.status, headers=headers)
         return web.Response(text=f"{sentence}\n", status=error.status, headers=headers)
 

@@ -126,6 +126,14 @@ def alert_rules(ruled: Ruled) -> dict[str, Any]:
     }
 
 
+def answered_by(ruled: Ruled) -> dict[str, tuple[str, ...]]:
+    """By alert, the checks that answer its question; none where the alert names its check itself, or has none."""
+    integrity = list(_integrity(ruled))
+    answers = {alert.name: tuple(alert.answers) for alert in integrity if not alert.labels}
+    others = [*integrity, _unknown(integrity), *_operation(ruled)]
+    return dict.fromkeys((alert.name for alert in others), ()) | answers
+
+
 def rules_yaml(ruled: Ruled) -> str:
     """The rule file."""
     return HEADER + yaml.dump(alert_rules(ruled), Dumper=_Dumper, sort_keys=False, width=1000)

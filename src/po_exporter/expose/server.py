@@ -18,7 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from po_exporter.errors import ConfigError, Fault, UsageError
 from po_exporter.expose.access import Access, TokensFile, load_tokens
-from po_exporter.expose.routes import Routes
+from po_exporter.expose.routes import Actions, Explain, Routes
 from po_exporter.expose.tls import server_context
 from po_exporter.expose.view import View
 
@@ -49,13 +49,21 @@ class Listen:
 
 
 class Server:
-    """Answers from the view that ``view()`` gives at that moment; ``reload()`` loads the configuration again."""
+    """Answers from the view that ``view()`` gives at that moment; ``reload()`` loads the configuration again, and
+    ``explain()`` says what is known of alerts."""
 
-    def __init__(self, listen: Listen, view: Callable[[], View], reload: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        listen: Listen,
+        view: Callable[[], View],
+        reload: Callable[[], Awaitable[None]],
+        explain: Explain | None = None,
+    ) -> None:
         """Opens nothing yet. ``reload`` raises ConfigError with what is wrong, and leaves the old one in use."""
         self._listen = listen
         self._view = view
         self._reload = reload
+        self._explain = explain
         self._runner: web.AppRunner | None = None
         self._listening: list[asyncio.Server] = []
         self._leaving: set[asyncio.Task[None]] = set()
@@ -111,9 +119,9 @@ class Server:
     def _runner_for(self, listen: Listen) -> web.AppRunner:
         tokens = TokensFile(listen.tokens_file) if listen.tokens_file else None
         # Without tokens nothing that changes state exists.
-        reload = self._reload if listen.reload and tokens else None
+        actions = Actions(self._reload if listen.reload else None, self._explain) if tokens else Actions()
         routes = Routes(
-            self._view, Access(tokens), reload, guarded=tokens is not None, external_url=listen.external_url
+            self._view, Access(tokens), actions, guarded=tokens is not None, external_url=listen.external_url
         )
         return web.AppRunner(
             routes.application(),

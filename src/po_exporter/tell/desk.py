@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -57,6 +58,7 @@ class Desk:
         self._store: Store | None = None
         self._unwritten: list[tuple[str, Letter]] = []
         self._exempt: list[tuple[str, Letter]] = []
+        self._writing = asyncio.Lock()
         self._said: str | None = None
 
     async def observe(self) -> None:
@@ -71,14 +73,20 @@ class Desk:
         if status.up is False or not leads or self._exempt:
             self._send_at_once([each for each in told if each.check == UNREADABLE], following=not leads)
             told = [each for each in told if each.check != UNREADABLE]
+        if self._store is None and not self.teller.unreadable:
+            self._exempt = []
+        await self.tell(told)
+
+    async def tell(self, told: Sequence[Summary]) -> None:
+        """Have these sent, written first where they can be kept."""
         letters = self._letters(told)
         if self._store is None:
             self._put(letters)
-            self._exempt = self._exempt if self.teller.unreadable else []
             return
         self._unwritten = [*self._unwritten, *letters][-MOST_UNWRITTEN:]
-        if status.up is not False:
-            await self._write(self._store, status)
+        if self.watch.status.up is not False:
+            async with self._writing:
+                await self._write(self._store)
 
     def end(self) -> None:
         """The database is not watched any more: what was told of it is said to be off."""
@@ -129,26 +137,29 @@ class Desk:
         log.info("goes_on", database=database, term=store.term, waiting=len(waiting))
         return store
 
-    async def _write(self, store: Store, status: Status) -> None:
+    async def _write(self, store: Store) -> None:
+        database = self.watch.status.database
         exempt = [(letter, letter.outcome) for _, letter in self._exempt]
-        letters = [*self._exempt, *self._unwritten]
+        unwritten, letters = self._unwritten, [*self._exempt, *self._unwritten]
         try:
             await store.write(self.teller.memory(), letters)
             for letter, outcome in exempt:
                 if letter.outcome and letter.outcome is not outcome:  # it was sent while it was written
                     await store.tried(letter, letter.outcome)
         except DatabaseError as error:
-            log.warning("not_written", database=status.database, waiting=len(letters), error=str(error))
-            if not error.ends_poll:  # a full disk, a lost right: people are told all the same
-                self._put(self._unwritten)
-                self._unwritten = []
+            log.warning("not_written", database=database, waiting=len(letters), error=str(error))
+            if error.ends_poll:
+                return
         except Overtaken:
-            log.warning("overtaken", database=status.database)
-            self._give_up(status.database)
+            log.warning("overtaken", database=database)
+            self._give_up(database)
             self.teller.reset()
+            return
         else:
-            self._put(self._unwritten)
-            self._unwritten, self._exempt = [], []
+            self._exempt = [each for each in self._exempt if each not in letters]
+        # Also where it was refused, for a full disk or a lost right: people are told all the same.
+        self._unwritten = [each for each in self._unwritten if each not in unwritten]
+        self._put(unwritten)
 
     def _send_at_once(self, told: Sequence[Summary], *, following: bool) -> None:
         for name, letter in self._letters(told):

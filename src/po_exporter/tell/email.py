@@ -105,7 +105,7 @@ def compose(templates: Templates, summary: Summary, sender: str, to: Sequence[st
         message["Message-ID"] = first
     else:
         message["Message-ID"] = f"<summary.{summary.id}@{domain}>"
-    if summary.kind in ("changed", "closed", "off"):
+    if summary.kind in ("changed", "closed", "off", "alert"):
         message["In-Reply-To"] = message["References"] = first
     # RFC 3834: nobody's vacation responder answers.
     message["Auto-Submitted"] = "auto-generated"

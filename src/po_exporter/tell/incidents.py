@@ -161,7 +161,7 @@ class Incidents:
         if status.up is None or status.last_poll is None or status.last_poll == self._last_poll:
             return events
         self._last_poll = status.last_poll
-        lost = _unreadable(status)
+        lost = unreadable(status)
         checks = [lost] if status.up is False or not status.result else [lost, *status.result.checks]
         return events + [event for check in checks if (event := self._answered(check, numbers))]
 
@@ -254,7 +254,7 @@ def why_unreadable(status: Status) -> str | None:
     return status.error or next((check.error for check in checks if check.error), None)
 
 
-def _unreadable(status: Status) -> CheckResult:
+def unreadable(status: Status) -> CheckResult:
     """Whether the database can be read, in the form of a check's answer: one finding where it cannot."""
     lost = status.up is False
     return CheckResult(

@@ -11,6 +11,7 @@ from po_exporter.model import ChannelStatus
 from po_exporter.tell.channel import Channel
 from po_exporter.tell.desk import Desk, Watch
 from po_exporter.tell.outbox import Courier
+from po_exporter.tell.summary import Summary
 from po_exporter.tell.teller import Terms
 
 log = structlog.get_logger()
@@ -53,13 +54,20 @@ class Office:
         if not self._couriers:
             self._desks = {}
             return
-        name = watch.status.database
-        desk = self._desks.get(name)
-        if desk is None:
-            desk = self._desks[name] = Desk(watch, self._terms, self._couriers)
-        await desk.observe()
+        await self._desk(watch).observe()
         for courier in self._couriers.values():
             courier.stir()
+
+    async def tell(self, watch: Watch, told: Sequence[Summary]) -> None:
+        """Have these sent, which are about one database."""
+        if self._couriers:
+            await self._desk(watch).tell(told)
+
+    def _desk(self, watch: Watch) -> Desk:
+        name = watch.status.database
+        if name not in self._desks:
+            self._desks[name] = Desk(watch, self._terms, self._couriers)
+        return self._desks[name]
 
     def forget(self, database: str) -> None:
         """It is not watched any more; what is told under its name from now on is about another one."""

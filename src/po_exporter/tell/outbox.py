@@ -34,9 +34,6 @@ FIRST_BACKOFF, MOST_BACKOFF = 1.0, 300.0
 MOST_OBEYED = 3600.0
 """Seconds of rest that a receiver may ask for."""
 
-ENDS = ("closed", "off", "test", "digest")
-"""After these nothing more comes of an incident."""
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -232,7 +229,7 @@ class Courier:
         self._error, self._said = None, set()
 
     def _remember(self, summary: Summary, thread: object) -> None:
-        if summary.kind in ENDS:
+        if summary.ends:
             self._threads.pop(summary.incident, None)
         else:
             self._threads[summary.incident] = thread

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from po_exporter.model import Verdict
 from po_exporter.tell.incidents import UNREADABLE
-from po_exporter.tell.summary import Kind, Links, Number, Past, Row, Summary
+from po_exporter.tell.summary import AlertSaid, Kind, Links, Number, Past, Row, Summary
 
 BEGAN = datetime(2026, 1, 27, 2, 0, tzinfo=UTC)
 _ROWS = tuple(
@@ -93,6 +93,12 @@ SAMPLES: dict[str, Summary] = {
         rows=(),
         more=0,
         error="cannot reach the server: Connection refused",
+    ),
+    "alert": replace(
+        OPENED,
+        kind="alert",
+        incident="4b227777d4dd1fc6",
+        alert=AlertSaid("UnlinkedFilledOrdersHigh", resolved=False, url="https://alertmanager.example.com"),
     ),
     "digest": replace(
         OPENED,

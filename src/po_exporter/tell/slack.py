@@ -51,7 +51,8 @@ class Bot:
             channel, ts = thread
             try:
                 await self._call("chat.update", channel=channel, ts=ts, **content)
-                await self._call("chat.postMessage", channel=channel, thread_ts=ts, **content)
+                if summary.kind != "alert" or summary.ends:  # Alertmanager repeats what fires, and nobody is told twice
+                    await self._call("chat.postMessage", channel=channel, thread_ts=ts, **content)
             except SlackApiError as error:
                 if _said(error) not in GONE:
                     raise _undelivered(error) from None

@@ -13,7 +13,7 @@ from po_exporter.model import Finding, Priority, Status, Verdict
 from po_exporter.sql import LINK_RATE
 from po_exporter.tell.incidents import UNREADABLE, Event, Happening
 
-Kind = Literal["opened", "changed", "closed", "off", "test", "digest"]
+Kind = Literal["opened", "changed", "closed", "off", "alert", "test", "digest"]
 MOST_ROWS = 20
 """Rows of one summary; how many more there are is said."""
 LINK_RATE_PRIORITY: Priority = "medium"
@@ -66,6 +66,15 @@ class Links:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertSaid:
+    """What Alertmanager says: which alert, that it is over or not, and where Alertmanager is."""
+
+    name: str
+    resolved: bool
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """What people are told of one event of one incident.
 
@@ -76,6 +85,8 @@ class Summary:
     findings are not among ``rows``. ``asked_again`` rows were asked for once more at the close, and ``still_wrong`` of
     them are not healed: below the threshold, or out of the window. ``healed``: nothing of it is left; None: nobody can
     tell. ``error`` says why the database cannot be read.
+
+    Of an ``alert``, Alertmanager says that it has been firing since ``began``; everything else is what is known now.
 
     Of a digest, ``began`` and ``at`` are the ends of its day, ``verdict`` is the database's, and ``check`` is `digest`.
     ``incidents`` are those that are open and those that closed in the course of it; ``opened`` and ``closed`` count
@@ -112,6 +123,12 @@ class Summary:
     links_within: float | None = None
     replica: str = ""
     links: Links = field(default_factory=Links)
+    alert: AlertSaid | None = None
+
+    @property
+    def ends(self) -> bool:
+        """Whether nothing more comes of what it is about."""
+        return self.kind in ("closed", "off", "test", "digest") or bool(self.alert and self.alert.resolved)
 
     def json(self) -> dict[str, Any]:
         """As JSON values; times in ISO 8601."""
@@ -147,7 +164,7 @@ def summarise(event: Event, status: Status, *, replica: str, links: Links) -> Su
         before=int(event.before) if counted and event.before is not None else None,
         flaps=incident.flaps,
         numbers=tuple(Number(label, value, event.numbers.get(label)) for label, value in numbers(status).items()),
-        rows=tuple(_row(finding) for finding in rows),
+        rows=shown(rows),
         more=0 if closed or not counted else max(0, (check.settled or 0) - len(rows)),
         asked_again=len(incident.ids) if event.happening == Happening.CLOSED and event.still_wrong is not None else 0,
         still_wrong=event.still_wrong or (),
@@ -182,9 +199,14 @@ def _healed(event: Event, count: int | None) -> bool | None:
     return not event.still_wrong and count == 0
 
 
-def _row(finding: Finding) -> Row:
-    details = {str(key): str(value) for key, value in finding.details.items() if value is not None}
-    return Row(finding.id, finding.since, finding.first_seen, details)
+def shown(findings: Sequence[Finding]) -> tuple[Row, ...]:
+    """Findings as rows: their details as texts."""
+
+    def row(finding: Finding) -> Row:
+        details = {str(key): str(value) for key, value in finding.details.items() if value is not None}
+        return Row(finding.id, finding.since, finding.first_seen, details)
+
+    return tuple(map(row, findings))
 
 
 def _plain(value: Any) -> Any:

@@ -23,12 +23,18 @@ Ask = Callable[[str, Sequence[str]], Awaitable[list[str] | None]]
 @dataclass(frozen=True)
 class Terms:
     """What there is to know about what is told. ``links`` by check; ``replica`` names this one; ``digest`` None: there
-    is none."""
+    is none. Without ``incidents``, those are left to Alertmanager."""
 
     sensitivity: Sensitivity
     links: Mapping[str, Links] = field(default_factory=dict)
     replica: str = ""
     digest: Schedule | None = None
+    incidents: bool = True
+
+    def where(self, check: str) -> Links:
+        """Where to go on with a check, or with what has no runbook."""
+        page = next(iter(self.links.values()), Links())
+        return self.links.get(check, replace(page, runbook=None))
 
 
 class Teller:
@@ -62,7 +68,7 @@ class Teller:
                 log.warning("incident_not_closed", database=status.database, check=name, error=str(error))
             else:
                 events.append(incidents.close(name, wrong))
-        told = [self.summarise(event, status) for event in events]
+        told = [self.summarise(event, status) for event in events] if self.terms.incidents else []
         return told + self._digest(events, status, incidents.open)
 
     def _follow(self, status: Status) -> list[Summary]:
@@ -77,11 +83,11 @@ class Teller:
         else:
             events = [incidents.close(UNREADABLE, ())] if incidents.unreadable else []
             self._incidents = None
-        return [self.summarise(event, status) for event in events]
+        return [self.summarise(event, status) for event in events] if self.terms.incidents else []
 
     def end(self, status: Status) -> list[Summary]:
         """What there is to tell when the database is not watched any more."""
-        events = self._incidents.off() if self._incidents else []
+        events = self._incidents.off() if self._incidents and self.terms.incidents else []
         return [self.summarise(event, status) for event in events]
 
     def memory(self) -> dict[str, str]:
@@ -113,17 +119,12 @@ class Teller:
         self._diary.note(events, now)
         if now < self._diary.due:
             return []
-        return [self._diary.write(status, still_open, now, self.terms.replica, self._page)]
-
-    @property
-    def _page(self) -> Links:
-        """Where to go on with what has no runbook."""
-        return replace(next(iter(self.terms.links.values()), Links()), runbook=None)
+        return [self._diary.write(status, still_open, now, self.terms.replica, self.terms.where(DIGEST))]
 
     def summarise(self, event: Event, status: Status) -> Summary:
         """What is told of an event."""
-        links = self.terms.links.get(event.incident.check.name, self._page)
-        return summarise(event, status, replica=self.terms.replica, links=links)
+        where = self.terms.where(event.incident.check.name)
+        return summarise(event, status, replica=self.terms.replica, links=where)
 
 
 def at_once(status: Status, terms: Terms) -> list[Summary]:

@@ -30,10 +30,11 @@ def headline(summary: Summary) -> str:
             return f"{summary.verdict}: {what} in {where}"
         case "changed":
             return f"{summary.verdict}: now {what} in {where}"
-        case "closed":
-            return f"{'Healed' if summary.healed else 'Over'}: {summary.check} in {where}"
-        case "off":
-            return f"No longer watched: {summary.check} in {where}"
+        case "closed" | "off" as kind:
+            end = "No longer watched" if kind == "off" else "Healed" if summary.healed else "Over"
+            return f"{end}: {summary.check} in {where}"
+        case "alert":
+            return _alerted(summary)
         case "digest":
             return f"The day of {where}: {summary.verdict}"
         case _:
@@ -93,6 +94,16 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
+def _alerted(summary: Summary) -> str:
+    """What Alertmanager says, and what is known."""
+    name = legible(summary.alert.name if summary.alert else "")
+    says = "is resolved" if summary.ends else "fires"
+    if summary.verdict == Verdict.UNKNOWN:
+        return f"UNKNOWN: {name} {says}, and nobody knows of {summary.check} in {summary.database}"
+    what = "the database can be read" if summary.check == UNREADABLE else f"{_what(summary)} in {summary.database}"
+    return f"{summary.verdict}: {name} {says}, {what}"
+
+
 def _what(summary: Summary) -> str:
     if summary.check == UNREADABLE:
         return "nothing is known, the database cannot be read,"
@@ -142,7 +153,7 @@ def _sentences(summary: Summary) -> list[str]:
             left = f"Below the threshold, {summary.count:,} are left. " if summary.count else ""
             told.append(f"{left}Rows of it that were looked at again: {summary.asked_again:,}, none of them wrong.")
         return told
-    told.append(f"Since {stamp(summary.began)} UTC.")
+    told.append(f"{'Alertmanager says so since' if summary.alert else 'Since'} {stamp(summary.began)} UTC.")
     if summary.error:
         told.append(f"It says: {legible(summary.error, 600)}.")
     if summary.before is not None and summary.before != summary.count:
