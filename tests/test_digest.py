@@ -92,7 +92,7 @@ def digests(told: list[Summary]) -> list[Summary]:
 
 async def test_it_comes_with_the_first_poll_after_its_time_and_tells_of_the_day():
     clock = Clock()
-    terms = Terms(Sensitivity(2, 3, 2.0), {"any": Links("a runbook", "https://page.example/")}, "pod-0", DAILY)
+    terms = Terms(Sensitivity(2, 3, 2.0), {"any": "a runbook"}, "https://page.example/", replica="pod-0", digest=DAILY)
     teller = Teller(terms, clock)
     told = await play(teller, clock, only(1, 1, 0, 0, 0, 2, 2), step=timedelta(minutes=2))
     (digest,) = digests(told)

@@ -99,7 +99,7 @@ async def test_a_message_says_what_is_wrong_with_its_rows(slack):
         assert expected in shown
     (buttons,) = [block for block in slack.parents[0].content["blocks"] if block["type"] == "actions"]
     assert [button["url"] for button in buttons["elements"]] == [
-        SAMPLES["opened"].links.runbook, SAMPLES["opened"].links.page,
+        SAMPLES["opened"].links.runbook, SAMPLES["opened"].links.page, SAMPLES["opened"].links.dashboard,
     ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from po_exporter.errors import Unreachable
 from po_exporter.model import Status
 from po_exporter.tell.incidents import Sensitivity
 from po_exporter.tell.office import Office
-from po_exporter.tell.summary import Summary
+from po_exporter.tell.summary import Links, Summary
 from po_exporter.tell.teller import Teller, Terms
 from po_exporter.tell.words import headline, story
 from test_incidents import LOST, UNANSWERED, finding, only, status
@@ -132,3 +132,11 @@ async def test_another_database_under_the_same_name_inherits_no_incident():
         await until(lambda: not office.channels[0].waiting, what="nothing to wait")
         office.close()
     assert [kind for _, kind in channel.taken] == ["opened", "off"]
+
+
+def test_the_dashboard_is_opened_at_the_database():
+    plain = Terms(Sensitivity(1, 1, 2.0), dashboard="https://grafana.example/d/po-exporter")
+    assert plain.where(UNLINKED, "a&b").dashboard == "https://grafana.example/d/po-exporter?var-database=a%26b"
+    orgs = replace(plain, dashboard="https://grafana.example/d/po-exporter?orgId=2")
+    assert orgs.where(UNLINKED, "desk").dashboard == "https://grafana.example/d/po-exporter?orgId=2&var-database=desk"
+    assert Terms(Sensitivity(1, 1, 2.0)).where(UNLINKED, "desk") == Links()

@@ -22,7 +22,6 @@ from po_exporter.tell.channel import Channel
 from po_exporter.tell.digest import Schedule
 from po_exporter.tell.incidents import UNREADABLE, Sensitivity
 from po_exporter.tell.samples import SAMPLES
-from po_exporter.tell.summary import Links
 from po_exporter.tell.templates import Templates
 from po_exporter.tell.webhook import Webhook
 from po_exporter.watch.answer import Question, Terms
@@ -128,7 +127,12 @@ def telling_terms(config: Config) -> tell.Terms:
             change_factor=float(notify.change_factor),
             thresholds={name: float(check.threshold) for name, check in config.checks.items()},
         ),
-        links=links(config),
+        runbooks={
+            name: file.runbook or f"{PROJECT}/blob/main/docs/checks/{name}.md"
+            for name, file in config.check_files.items()
+        },
+        page=str(config.server.external_url) if config.server.external_url else None,
+        dashboard=str(notify.dashboard_url) if notify.dashboard_url else None,
         replica=replica(),
         digest=Schedule(digest.schedule, digest.timezone) if digest.schedule else None,
         incidents=notify.incidents,
@@ -167,15 +171,6 @@ def _email(email: EmailSettings, host: str, sender: str, found: Templates) -> Ch
 def templates(config: Config) -> Templates:
     """Ours, and those of the user's directory, tried on everything that there could be to tell."""
     return Templates(config.notify.templates, tuple(SAMPLES.values()))
-
-
-def links(config: Config) -> dict[str, Links]:
-    """By check, where a reader of a summary can go on."""
-    page = str(config.server.external_url) if config.server.external_url else None
-    return {
-        name: Links(runbook=file.runbook or f"{PROJECT}/blob/main/docs/checks/{name}.md", page=page)
-        for name, file in config.check_files.items()
-    }
 
 
 def replica() -> str:

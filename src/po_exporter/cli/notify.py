@@ -30,10 +30,10 @@ from po_exporter.tell.blocks import message
 from po_exporter.tell.channel import Channel, Undelivered, deliver
 from po_exporter.tell.looks import as_html, as_text
 from po_exporter.tell.samples import SAMPLES, marked_as_test
-from po_exporter.tell.summary import Links, Summary
+from po_exporter.tell.summary import Summary
 from po_exporter.tell.teller import at_once
 from po_exporter.tell.templates import Templates
-from po_exporter.wiring import channels, links, load, replica, telling_terms, templates, watched
+from po_exporter.wiring import channels, load, replica, telling_terms, templates, watched
 
 Forms = Mapping[str, Callable[[], str]]
 """By the name of a form, what writes it."""
@@ -87,7 +87,7 @@ def notify_test(config_file: Path | None, output: str) -> int:
     if not found:
         raise UsageError("no channel is configured; set notify.slack, notify.email or notify.webhook.")
     name, database = next(iter(settings.databases.items()))
-    where = links(settings).get("unlinked_filled_order", Links())
+    where = telling_terms(settings).where("unlinked_filled_order", name)
     summary = marked_as_test(name, database.environment, replica(), datetime.now(UTC), where)
     failures = asyncio.run(interruptible(_send_all(found, summary)))
     if output == "json":

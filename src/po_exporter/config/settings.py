@@ -244,6 +244,7 @@ class Notify(Section):
     email: Email = section()
     webhook: Webhook = section()
     digest: Digest = section()
+    dashboard_url: Url | None = optional(None, "Where Grafana shows the dashboard, for a button.")
     templates: Directory | None = optional(None, "Templates that replace ours, file by file.")
 
 

@@ -159,7 +159,7 @@ def _summary(said: Notification, alerts: Sequence[Alert], status: Status, check:
         more=max(0, (answer.count or 0) - len(rows)) if counted else 0,
         error=answer.error if found else why_unreadable(status),
         replica=terms.replica,
-        links=terms.where(check),
+        links=terms.where(check, status.database),
         alert=AlertSaid(first.labels["alertname"], resolved=not firing, url=said.url),
     )
 

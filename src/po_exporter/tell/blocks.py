@@ -74,7 +74,8 @@ def _section(text: str) -> list[Block]:
 
 
 def _buttons(summary: Summary) -> list[Block]:
-    wanted = {"Runbook": summary.links.runbook, "What is wrong now": summary.links.page}
+    links = summary.links
+    wanted = {"Runbook": links.runbook, "What is wrong now": links.page, "Dashboard": links.dashboard}
     buttons = [
         {"type": "button", "text": {"type": "plain_text", "text": label}, "url": url, "action_id": f"open_{number}"}
         for number, (label, url) in enumerate(wanted.items())

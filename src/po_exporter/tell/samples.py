@@ -44,7 +44,9 @@ OPENED = Summary(
     more=9,
     replica="po-exporter-0",
     links=Links(
-        runbook="https://example.com/runbooks/unlinked_filled_order.md", page="https://po-exporter.example.com/"
+        runbook="https://example.com/runbooks/unlinked_filled_order.md",
+        page="https://po-exporter.example.com/",
+        dashboard="https://grafana.example.com/d/po-exporter?var-database=trading",
     ),
 )
 SAMPLES: dict[str, Summary] = {
@@ -122,7 +124,7 @@ SAMPLES: dict[str, Summary] = {
         closed=1,
         links_made=18_204,
         links_within=2.5,
-        links=Links(page=OPENED.links.page),
+        links=replace(OPENED.links, runbook=None),
     ),
     # The one that has nothing that may be missing.
     "off": replace(OPENED, kind="off", environment=None, count=None, rows=(), more=0, replica="", links=Links()),

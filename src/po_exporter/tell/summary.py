@@ -63,6 +63,7 @@ class Links:
 
     runbook: str | None = None
     page: str | None = None
+    dashboard: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

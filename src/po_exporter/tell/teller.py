@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from urllib.parse import urlencode
 
 import structlog
 
@@ -22,19 +23,26 @@ Ask = Callable[[str, Sequence[str]], Awaitable[list[str] | None]]
 
 @dataclass(frozen=True)
 class Terms:
-    """What there is to know about what is told. ``links`` by check; ``replica`` names this one; ``digest`` None: there
-    is none. Without ``incidents``, those are left to Alertmanager."""
+    """What there is to know about what is told.
+
+    ``runbooks`` by check; ``page`` and ``dashboard`` are addresses of ours and of Grafana's; ``replica`` names this
+    one; ``digest`` None: there is none. Without ``incidents``, those are left to Alertmanager.
+    """
 
     sensitivity: Sensitivity
-    links: Mapping[str, Links] = field(default_factory=dict)
+    runbooks: Mapping[str, str] = field(default_factory=dict)
+    page: str | None = None
+    dashboard: str | None = None
     replica: str = ""
     digest: Schedule | None = None
     incidents: bool = True
 
-    def where(self, check: str) -> Links:
-        """Where to go on with a check, or with what has no runbook."""
-        page = next(iter(self.links.values()), Links())
-        return self.links.get(check, replace(page, runbook=None))
+    def where(self, check: str, database: str) -> Links:
+        """Where to go on with a check."""
+        dashboard = self.dashboard
+        if dashboard:
+            dashboard += ("&" if "?" in dashboard else "?") + urlencode({"var-database": database})
+        return Links(self.runbooks.get(check), self.page, dashboard)
 
 
 class Teller:
@@ -119,11 +127,12 @@ class Teller:
         self._diary.note(events, now)
         if now < self._diary.due:
             return []
-        return [self._diary.write(status, still_open, now, self.terms.replica, self.terms.where(DIGEST))]
+        where = self.terms.where(DIGEST, status.database)
+        return [self._diary.write(status, still_open, now, self.terms.replica, where)]
 
     def summarise(self, event: Event, status: Status) -> Summary:
         """What is told of an event."""
-        where = self.terms.where(event.incident.check.name)
+        where = self.terms.where(event.incident.check.name, status.database)
         return summarise(event, status, replica=self.terms.replica, links=where)
 
 
