@@ -6,22 +6,30 @@ import asyncio
 import re
 import signal
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from asking import watched
 from parts.program import Program
 from parts.waiting import until
 from po_exporter.database.session import Target
+from po_exporter.mapping import GAL_FRIDAY
 from po_exporter.secret import Secret
 from po_exporter.watch.lease import Lease
+from po_exporter.watch.monitor import Monitor
 from sidecar import Sidecar, by_label, counted_connections, populate, settings
 
 pytestmark = pytest.mark.database
 LOCKS = """
 SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
 WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted AND datname = current_database()"""
+HEARTBEAT_SINCE = """
+SELECT coalesce(bool_or(a.query_start > $1 AND a.state = 'idle'), false)
+FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'advisory' AND l.mode = 'ExclusiveLock' AND l.granted AND a.datname = current_database()"""
 BESIDES = re.compile(r"position_order_(up|exporter_.*)")
 
 
@@ -124,7 +132,13 @@ async def test_a_leader_that_is_cut_off_is_replaced(database, replicas, proxy):
     await leader.until_up(1)
     (other,) = await replicas(1)
     await other.until_value(0, "exporter_leader")
-    await asyncio.sleep(2)  # a heartbeat of the leader, after which it knows of the other
+    since = await database.fetchval("SELECT clock_timestamp()")
+
+    async def knows() -> bool:
+        """Whether a heartbeat of the leader has ended that began when the other one was there."""
+        return await database.fetchval(HEARTBEAT_SINCE, since)
+
+    await until(knows, what="a heartbeat of the leader")
     proxy.black_hole()
     await one_leads(other)
     await leader.until_value(0, "exporter_leader")
@@ -225,3 +239,43 @@ async def test_doctor_says_what_a_pooler_takes_away(database, pooler, cli):
     assert [each for each in remarks if each["subject"] == "leader"] == []
     (told,) = [each["message"] for each in remarks if each["subject"] == "connections"]
     assert told.startswith("3 will be used (the reader, the change feed, the leader's lock); ")
+
+
+class Standing:
+    """A replica that polls, as far as it knows, while what it knows is of an earlier term, or not."""
+
+    leads, why, cut_off, holds = True, None, False, True
+
+    def __init__(self, *, in_office: bool) -> None:
+        self.in_office = in_office
+
+    async def stand(self, *_: object, **__: object) -> None: ...
+
+    async def lost_office(self) -> bool:
+        return False
+
+    async def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("in_office", [True, False])
+async def test_nothing_is_told_in_the_moment_in_which_the_lead_changes(in_office):
+    told: list[Monitor] = []
+
+    async def tell(monitor: Monitor) -> None:
+        told.append(monitor)
+
+    monitor = Monitor(replace(watched("postgresql:///nowhere", GAL_FRIDAY), polls=False), told=tell)
+    monitor._candidate = Standing(in_office=in_office)
+    loops = 0
+
+    def pause(_: float) -> float:
+        nonlocal loops
+        loops += 1
+        return 0.001
+
+    monitor._pause = pause
+    running = asyncio.create_task(monitor.run())
+    await until(lambda: loops >= 3, what="some rounds")
+    running.cancel()
+    await asyncio.wait([running])
+    assert bool(told) == in_office
