@@ -129,10 +129,15 @@ def test_what_nobody_knows_is_unknown(resolved):
     assert headline(told).startswith("UNKNOWN: UnlinkedFilledOrdersHigh ")
 
 
-def test_a_link_rate_is_told_without_rows():
+def test_behind_a_link_rate_are_the_orders_without_a_link():
     (told,), _ = explained(notification(alert("PositionOrderLinkRateLow")))
     assert headline(told) == "DEGRADED: PositionOrderLinkRateLow fires, link rate 93.00 % in trading"
-    assert (told.count, told.rows, told.more) == (None, (), 0)
+    assert (told.count, len(told.rows), told.more) == (None, 20, 10)
+    assert story(told).endswith("Without a link, the first 20:")
+    (told,), _ = explained(
+        notification(alert("PositionOrderLinkRateLow")), status(3, {**POLLED, "unlinked_filled_order": UNANSWERED})
+    )
+    assert (told.rows, told.more) == ((), 0)
 
 
 def test_what_is_not_ours_is_answered_as_such():

@@ -64,6 +64,20 @@ async def test_an_incident_is_one_thread():
     assert [message["In-Reply-To"] for message in others] == [first["Message-ID"]] * 2
 
 
+async def test_what_alertmanager_repeats_is_no_second_mail():
+    firing = SAMPLES["alert"]
+    resolved = replace(firing, alert=replace(firing.alert, resolved=True))
+    async with running_smtp() as server:
+        thread = None
+        for each in (firing, firing, resolved):
+            thread = await channel(server).send(each, thread)
+    told = [mail.message["Subject"] for mail in server.delivered]
+    assert told == [
+        "[trading] CRITICAL: UnlinkedFilledOrdersHigh fires, 12 unlinked_filled_order in trading",
+        "[trading] CRITICAL: UnlinkedFilledOrdersHigh is resolved, 12 unlinked_filled_order in trading",
+    ]
+
+
 def test_it_is_for_those_who_are_named_for_its_priority():
     wanted = Email(Server("h", 25, "off"), SENDER, TO, TEMPLATES)
     assert wanted.wants(SAMPLES["opened"])

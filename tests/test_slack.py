@@ -245,6 +245,16 @@ async def test_what_cannot_be_sent_is_said_and_holds_up_nobody(slack, token, cha
     assert slack.requests == 3, "a refusal is not tried again"
 
 
+async def test_what_alertmanager_repeats_is_told_once_by_a_webhook(slack):
+    firing = SAMPLES["alert"]
+    async with carrying(hook(slack)) as courier:
+        for each in (firing, firing, replace(firing, alert=replace(firing.alert, resolved=True)), firing):
+            courier.put(Letter(each))
+        await until_done(courier)
+    says = ["fires" if "fires" in message.shown else "is resolved" for message in slack.messages]
+    assert says == ["fires", "is resolved", "fires"]
+
+
 async def test_a_webhook_that_is_gone_is_said(slack):
     async with carrying(hook(slack, f"{slack.url}/services/gone")) as courier:
         courier.put(Letter(SAMPLES["opened"]))

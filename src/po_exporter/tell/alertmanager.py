@@ -21,6 +21,7 @@ from po_exporter.tell.incidents import UNREADABLE, unreadable, why_unreadable
 from po_exporter.tell.summary import LINK_RATE_PRIORITY, MOST_ROWS, VERDICTS, AlertSaid, Number, Summary, numbers, shown
 from po_exporter.tell.teller import Terms
 
+UNLINKED = "unlinked_filled_order"
 MOST_ALERTS = 1000
 """Alerts of one notification that are looked at; Alertmanager's groups of ours have a few."""
 
@@ -138,7 +139,8 @@ def _summary(said: Notification, alerts: Sequence[Alert], status: Status, check:
     first = min(firing or alerts, key=lambda alert: alert.since)
     key = "\0".join((said.group, status.database, check))
     counted = found is not None and found.ok and found.link_rate is None
-    rows = shown(answer.findings[:MOST_ROWS]) if answer.ok else ()
+    behind = _behind(answer, status)
+    rows = shown(behind.findings[:MOST_ROWS]) if behind else ()
     priority = answer.priority or LINK_RATE_PRIORITY
     return Summary(
         id=secrets.token_hex(8),
@@ -156,12 +158,18 @@ def _summary(said: Notification, alerts: Sequence[Alert], status: Status, check:
         count=answer.count if counted else None,
         numbers=tuple(Number(label, value) for label, value in numbers(status).items()),
         rows=rows,
-        more=max(0, (answer.count or 0) - len(rows)) if counted else 0,
+        more=max(0, (behind.count or 0) - len(rows)) if behind else 0,
         error=answer.error if found else why_unreadable(status),
         replica=terms.replica,
         links=terms.where(check, status.database),
         alert=AlertSaid(first.labels["alertname"], resolved=not firing, url=said.url),
     )
+
+
+def _behind(answer: CheckResult, status: Status) -> CheckResult | None:
+    """The check whose rows are behind an answer: of a link rate, the orders without a link."""
+    found = status.result.check(UNLINKED) if answer.link_rate and status.result else answer
+    return found if found and found.ok and found.name != UNREADABLE else None
 
 
 def _verdict(status: Status, check: CheckResult | None, terms: Terms) -> Verdict:

@@ -25,6 +25,8 @@ IMPLICIT_TLS = 465
 """On this port TLS is spoken from the first byte: there is no STARTTLS."""
 TEXT, HTML = "email.txt.j2", "email.html.j2"
 MOST_SUBJECT = 200
+TOLD = "told"
+"""What is handed to the next about the same: a mail cannot be edited, but one has been sent."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,9 @@ class Email:
         return bool(self._recipients(summary))
 
     async def send(self, summary: Summary, thread: object) -> object:
-        """Send it to all its recipients in one message. Raises Undelivered."""
+        """Send it to all its recipients in one message; not what Alertmanager repeats. Raises Undelivered."""
+        if thread and summary.repeats:
+            return thread
         server, to = self._server, self._recipients(summary)
         message = compose(self._templates, summary, self._sender, to)
         password = reveal(server.password) if server.password else None
@@ -83,7 +87,7 @@ class Email:
             raise Undelivered(f"the mail server cannot be used: {_line(error)}", "unreachable") from None
         if refused:  # the others have it: sent again, they would have it twice
             raise _refused(refused, all_of=False)
-        return thread
+        return TOLD
 
     def _recipients(self, summary: Summary) -> Sequence[str]:
         if summary.kind in ("digest", "test"):

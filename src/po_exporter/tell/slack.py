@@ -51,7 +51,7 @@ class Bot:
             channel, ts = thread
             try:
                 await self._call("chat.update", channel=channel, ts=ts, **content)
-                if summary.kind != "alert" or summary.ends:  # Alertmanager repeats what fires, and nobody is told twice
+                if not summary.repeats:
                     await self._call("chat.postMessage", channel=channel, thread_ts=ts, **content)
             except SlackApiError as error:
                 if _said(error) not in GONE:
@@ -90,7 +90,9 @@ class IncomingWebhook:
         return summary.kind != "changed"
 
     async def send(self, summary: Summary, thread: object) -> object:
-        """Post it. Raises Undelivered."""
+        """Post it; not what Alertmanager repeats. Raises Undelivered."""
+        if thread and summary.repeats:
+            return thread
         client = AsyncWebhookClient(reveal(self._url), timeout=TIMEOUT, retry_handlers=[])
         try:
             answer = await client.send_dict(message(self._templates, summary))
@@ -101,7 +103,7 @@ class IncomingWebhook:
         if answer.status_code != 200:
             said = f"Slack's webhook answered {answer.status_code} {_word(answer.body)}".rstrip()
             raise refused(answer.status_code, said, _header(answer.headers, "retry-after"))
-        return thread
+        return "told"
 
 
 def _undelivered(error: SlackApiError) -> Undelivered:

@@ -131,6 +131,11 @@ class Summary:
         """Whether nothing more comes of what it is about."""
         return self.kind in ("closed", "off", "test", "digest") or bool(self.alert and self.alert.resolved)
 
+    @property
+    def repeats(self) -> bool:
+        """Whether it says only what the one before it said, where there was one: Alertmanager repeats what fires."""
+        return self.alert is not None and not self.alert.resolved
+
     def json(self) -> dict[str, Any]:
         """As JSON values; times in ISO 8601."""
         plain: dict[str, Any] = _plain(asdict(self))

@@ -162,5 +162,6 @@ def _sentences(summary: Summary) -> list[str]:
         times = "once" if summary.flaps == 1 else f"{summary.flaps} times in a row"
         told.append(f"It was bad again soon after it had closed, {times}.")
     if summary.rows:
-        told.append(f"The first {len(summary.rows)}:" if summary.more else "They are:")
+        what = "Without a link, the" if summary.check == LINK_RATE else "The"
+        told.append(f"{what} first {len(summary.rows)}:" if summary.more else "They are:")
     return told
