@@ -36,3 +36,5 @@ CREATE INDEX outbox_incident ON po_exporter.outbox (database, incident);
 GRANT USAGE ON SCHEMA po_exporter TO po_exporter_reader;
 GRANT SELECT, INSERT, UPDATE ON po_exporter.leader TO po_exporter_reader;
 GRANT SELECT, INSERT, UPDATE, DELETE ON po_exporter.incidents, po_exporter.outbox TO po_exporter_reader;
+
+COMMENT ON SCHEMA po_exporter IS '{"made_by": "po-exporter install", "version": 1}';
