@@ -13,7 +13,7 @@ import pytest
 
 from feeding import Following
 from here import Here, sql
-from installing import catalogs, without_roles
+from installing import catalogs, refused, role_of, without_roles
 from parts.database import Database
 from parts.postgres import Server
 from parts.waiting import until
@@ -98,21 +98,6 @@ def held(database: Database, statement: str) -> Iterator[int]:
     finally:
         loop.run_until_complete(connection.close())
         loop.close()
-
-
-def role_of(dsn: str) -> str:
-    return dsn.split("//")[1].split(":", maxsplit=1)[0]
-
-
-def refused(po: Here, database: Database, *args: str, dsn: str | None = None) -> str:
-    """Why an install is refused. Nothing was changed, and the trading API goes on."""
-    before = catalogs(database)
-    finished = po("install", "--format", "json", *args, dsn=dsn or database.dsn)
-    assert (finished.status, finished.stderr) == (1, ""), finished
-    said = finished.json
-    assert (said["status"], said["changes"], said["advice"]) == ("refused", [], [])
-    assert catalogs(database) == before
-    return "; ".join(said["refusals"])
 
 
 def test_after_it_the_incremental_mode_follows(filled, po):
