@@ -498,3 +498,45 @@ def test_whose_schema_it_is_not_cannot_open_it(database, owner, po):
     assert "may not grant USAGE on the schema oms" in refused(
         po, database, "--dsn", owner, config=scanning(database.reader_dsn)
     )
+
+
+def told_by_doctor(po: Here, config: Any, subject: str) -> dict[str, Any]:
+    finished = po("doctor", "--format", "json", config=config)
+    (told,) = [each for each in finished.json["databases"][0]["remarks"] if each["subject"] == subject]
+    assert finished.status == (told["level"] == "problem"), finished
+    return told
+
+
+def test_doctor_says_how_the_schema_is(database, po, monkeypatch):
+    config = scanning(database.reader_dsn)
+    told = told_by_doctor(po, config, "schema po_exporter")
+    assert told["level"] == "advice"
+    assert told["message"].startswith("not installed: ")
+    sql(database, "CREATE SCHEMA po_exporter")
+    assert "somebody else's" in told_by_doctor(po, config, "schema po_exporter")["message"]
+    sql(database, "DROP SCHEMA po_exporter")
+    with monkeypatch.context() as earlier:
+        earlier.setattr(schema, "newest_schema", lambda: 1)
+        assert po("install", dsn=database.dsn).status == 0
+    told = told_by_doctor(po, config, "schema po_exporter")
+    assert (told["level"], told["action"]) == ("problem", "run po-exporter install")
+    assert f"version 1, older than this sidecar needs ({NEWEST})" in told["message"]
+    assert po("install", dsn=database.dsn).status == 0
+    told = told_by_doctor(po, config, "schema po_exporter")
+    assert told["level"] == "problem"
+    assert told["message"] == "installed, but po_reader has no rights in it: it lacks the role po_exporter_reader"
+    sql(database, told["action"].split(",")[0])
+    told = told_by_doctor(po, config, "schema po_exporter")
+    assert (told["level"], told["action"]) == ("ok", None)
+    assert told["message"].startswith(f"version {NEWEST}, ")
+
+
+@pytest.mark.parametrize(("leader", "before", "after"), [
+    ("auto", "2 will be used (the reader, the leader's lock); ", "2 will be used (the reader, the leader's lock); "),
+    ("off", "1 will be used (the reader); ", "2 will be used (the reader, schema po_exporter); "),
+])  # fmt: skip
+def test_doctor_counts_the_connection_that_the_schema_takes(leader, before, after, database, po):
+    config = scanning(database.reader_dsn) | {"leader": leader}
+    assert told_by_doctor(po, config, "connections")["message"].startswith(before)
+    assert po("install", "--dsn", database.dsn, config=config).status == 0
+    assert told_by_doctor(po, config, "connections")["message"].startswith(after)

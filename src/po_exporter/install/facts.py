@@ -147,8 +147,8 @@ async def read_row(connection: Connection, name: str, *arguments: object) -> asy
     for _ in range(ATTEMPTS):
         try:
             (row,) = await connection.fetch(sql.read(name), *arguments)
-        except asyncpg.UndefinedObjectError as error:
-            overtaken = error  # PostgreSQL's own view stumbles over a publication that is dropped while it looks
+        except (asyncpg.UndefinedObjectError, asyncpg.InternalServerError) as error:
+            overtaken = error  # PostgreSQL's own functions stumble over what is dropped while they look
         except DRIVER_ERRORS as error:
             raise translate(error) from None
         else:

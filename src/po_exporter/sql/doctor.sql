@@ -7,4 +7,7 @@ SELECT current_setting('server_version') AS version,
        (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
        (SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()) AS tls,
        inet_server_addr() IS NULL OR inet_server_addr() <<= '127.0.0.0/8' OR inet_server_addr() = '::1' AS local,
-       clock_timestamp() AS clock
+       clock_timestamp() AS clock,
+       (SELECT coalesce(substring(obj_description(oid, 'pg_namespace') from '"version": ?(\d+)')::int, 0)
+        FROM pg_namespace WHERE nspname = 'po_exporter') AS kept_version,
+       (SELECT pg_has_role(oid, 'USAGE') FROM pg_roles WHERE rolname = 'po_exporter_reader') AS may_keep
