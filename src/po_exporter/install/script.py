@@ -23,7 +23,7 @@ WHERE = """\
 -- Run it in the database itself, as a superuser; or as the owner of both tables, with CREATE on the database and
 -- CREATEROLE:
 --   psql -v ON_ERROR_STOP=1 -f FILE"""
-UNKNOWN = "-- The database did not answer: this is for one that has "
+UNKNOWN = "-- The database did not answer, or has no such tables: this is for one that has "
 SEARCH_PATH = "-- The tables are named without their schema: SET search_path first, as the sidecar's role has it."
 
 DROP_ROLE = """\
