@@ -122,6 +122,7 @@ CREATE RULE r AS ON UPDATE TO po_exporter.outbox DO INSTEAD NOTHING
 CREATE INDEX ON po_exporter.outbox (channel)
 DELETE FROM po_exporter.leader
 SELECT setval('po_exporter.outbox_id_seq', 1)
+SELECT nextval('po_exporter.record_id_seq')
 UPDATE po_exporter.record SET reason = 'x'
 UPDATE po_exporter.record SET place = 1, hash = 'x'
 UPDATE po_exporter.record SET place = NULL, hash = NULL
@@ -404,6 +405,26 @@ async def test_a_hostile_search_path_takes_nobody_in(members):
                         "IntervalStyle = 'sql_standard'", "transform_null_equals = on"):  # fmt: skip
             await reader.execute(f"SET {setting}")
         assert await reader.fetchval("SELECT po_exporter.seal(1)") == 1
+    assert await broken_at(members.database) is None
+
+
+@pytest.mark.parametrize("column", ["run", "reason", "before", "after"])
+async def test_no_record_is_so_large_that_it_could_not_be_sealed(column, members):
+    """It would be in the way of all that come after it, and nobody may delete it."""
+    fixer, reader = await members(FIXER), await members(READER)
+
+    def sized(size: int) -> str:
+        text = f"repeat('\u00fc', {size} / 2)"
+        value = f"jsonb_build_object('x', {text})" if column in ("before", "after") else text
+        others = {name: "'{}'" if name in ("before", "after") else "'order'" for name in
+                  "run actor version fix entity entity_id before after reason".split()} | {column: value}  # fmt: skip
+        return f"INSERT INTO po_exporter.record ({', '.join(others)}) VALUES ({', '.join(others.values())})"
+
+    await fixer.execute(sized(999_900))
+    with pytest.raises(asyncpg.CheckViolationError):
+        await fixer.execute(sized(1_000_000))
+    await fixer.execute(RECORD)
+    assert await reader.fetchval("SELECT po_exporter.seal()") == 2
     assert await broken_at(members.database) is None
 
 

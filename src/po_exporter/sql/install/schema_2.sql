@@ -15,7 +15,10 @@ CREATE TABLE po_exporter.record (
     undoes bigint,
     place bigint UNIQUE,
     hash bytea,
-    CHECK ((place IS NULL) = (hash IS NULL))
+    CHECK ((place IS NULL) = (hash IS NULL)),
+    -- What cannot be hashed, for its size or its encoding, would keep all that come after it from being sealed.
+    CHECK (octet_length(convert_to(run || actor || version || fix || entity_id || before::text || after::text || reason,
+                                   'UTF8')) <= 1000000)
 );
 COMMENT ON TABLE po_exporter.record IS 'What was changed, by whom and why. place and hash are empty until seal() has filled them; nothing is changed after that.';
 CREATE INDEX record_unsealed ON po_exporter.record (id) WHERE hash IS NULL;
