@@ -531,6 +531,17 @@ def test_doctor_says_how_the_schema_is(database, po, monkeypatch):
     assert told["message"].startswith(f"version {NEWEST}, ")
 
 
+def test_doctor_asks_for_the_rights_of_the_role_that_writes(database, po):
+    other = database.create_role()
+    assert po("install", "--dsn", database.dsn, config=scanning(database.reader_dsn)).status == 0
+    config = scanning(database.reader_dsn, direct_dsn=other)
+    told = told_by_doctor(po, config, "schema po_exporter")
+    assert told["message"].startswith(f"installed, but {role_of(other)} has no rights in it")
+    assert po("install", "--dsn", database.dsn, config=config).status == 0
+    assert told_by_doctor(po, config, "schema po_exporter")["level"] == "ok"
+    sql(database, f"DROP ROLE {role_of(other)}")
+
+
 @pytest.mark.parametrize(("leader", "before", "after"), [
     ("auto", "2 will be used (the reader, the leader's lock); ", "2 will be used (the reader, the leader's lock); "),
     ("off", "1 will be used (the reader); ", "2 will be used (the reader, schema po_exporter); "),

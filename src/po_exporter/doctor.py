@@ -80,7 +80,8 @@ def _unknown(error: DatabaseError) -> Remark:
 async def _examine(watched: Watched, session: Session, snapshot: Snapshot) -> AsyncIterator[Remark]:
     mapping = watched.mapping
     presenter = Presenter(mapping, await with_expressions(snapshot, mapping))
-    server = (await snapshot.fetch(sql.read("doctor.sql")))[0]
+    keeper = watched.control.user if watched.control and watched.control != watched.target else None
+    server = (await snapshot.fetch(sql.read("doctor.sql"), keeper))[0]
     kind = "standby" if snapshot.standby else "primary"
     through = "directly" if session.direct else "through a transaction pooler"
     yield Remark(Level.OK, "connection", f"PostgreSQL {server['version']}, a {kind}, reached {through}")
@@ -174,8 +175,10 @@ def _kept(row: asyncpg.Record) -> Remark:
         message = f"version {version}, older than this sidecar needs ({needed})"
         return Remark(Level.PROBLEM, KEPT, message, "run po-exporter install")
     if not row["may_keep"]:
-        message = f"installed, but {row['role']} has no rights in it: it lacks the role po_exporter_reader"
-        return Remark(Level.PROBLEM, KEPT, message, f"GRANT po_exporter_reader TO {quote(row['role'])}, or run install")
+        message = f"installed, but {row['keeper']} has no rights in it: it lacks the role po_exporter_reader"
+        return Remark(
+            Level.PROBLEM, KEPT, message, f"GRANT po_exporter_reader TO {quote(row['keeper'])}, or run install"
+        )
     return Remark(Level.OK, KEPT, f"version {version}, with a place for what a restart must not forget")
 
 

@@ -13,8 +13,7 @@ from po_exporter.config import load as load_settings
 from po_exporter.config.settings import Email as EmailSettings
 from po_exporter.config.settings import Slack
 from po_exporter.database.session import Limits, Target
-from po_exporter.dsn import Dsn
-from po_exporter.errors import ConfigError, CredentialsUnreadable
+from po_exporter.errors import ConfigError
 from po_exporter.expose.rules import PROJECT, Ruled, RuledCheck
 from po_exporter.expose.server import Listen, faults_of
 from po_exporter.install.wanted import FIXER, READER, Wanted
@@ -77,15 +76,8 @@ def to_install(config: Config, name: str) -> Wanted:
     """What install is to make in one database. Raises CredentialsUnreadable."""
     database = config.databases[name]
     groups = ((database.dsn, READER), (database.direct_dsn, READER), (database.fix_dsn, FIXER))
-    members = [(_user(secret, name), group) for secret, group in groups if secret]
+    members = [(Target(name, secret).user, group) for secret, group in groups if secret]
     return Wanted(database.mapping, feed=config.monitor.mode != "scan", members=tuple(dict.fromkeys(members)))
-
-
-def _user(secret: Secret, name: str) -> str:
-    try:
-        return Dsn.parse(secret.reveal()).user
-    except ValueError as error:
-        raise CredentialsUnreadable(f"databases.{name}: a DSN {error}") from None
 
 
 def ruled(config: Config, job: str, runbooks: str) -> Ruled:

@@ -1,4 +1,5 @@
--- What `doctor` wants to know of the server and of our role there; one row, read-only.
+-- What `doctor` wants to know of the server and of our role there; one row, read-only. $1: the role that is to write
+-- into our schema, where that is another.
 SELECT current_setting('server_version') AS version,
        current_user AS role,
        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser,
@@ -10,4 +11,6 @@ SELECT current_setting('server_version') AS version,
        clock_timestamp() AS clock,
        (SELECT coalesce(substring(obj_description(oid, 'pg_namespace') from '"version": ?(\d+)')::int, 0)
         FROM pg_namespace WHERE nspname = 'po_exporter') AS kept_version,
-       (SELECT pg_has_role(oid, 'USAGE') FROM pg_roles WHERE rolname = 'po_exporter_reader') AS may_keep
+       coalesce($1::text, current_user) AS keeper,
+       (SELECT pg_has_role(k.oid, r.oid, 'USAGE') FROM pg_roles k, pg_roles r
+        WHERE k.rolname = coalesce($1::text, current_user) AND r.rolname = 'po_exporter_reader') AS may_keep
