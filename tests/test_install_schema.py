@@ -16,6 +16,7 @@ from installing import FIXER, READER, ROLES, catalogs, refused, role_of, without
 from parts.database import Database, fresh_database
 from parts.postgres import Server
 from po_exporter.database.session import Target
+from po_exporter.errors import LockTimeout
 from po_exporter.install import installer, schema
 from po_exporter.install.installer import install, uninstall
 from po_exporter.install.wanted import Wanted
@@ -232,7 +233,9 @@ def test_the_sidecars_own_roles_are_granted_what_they_need(who, printing, databa
 
 def test_nobody_is_granted_anything_who_is_a_superuser_or_missing_or_installs_or_is_a_member_already(database, po):
     missing = database.server.dsn(database.name, "nobody", "x")
-    for dsn in (database.dsn, missing, DEAD.replace("po_reader", "postgres")):
+    superuser = database.create_role()
+    sql(database, f"ALTER ROLE {role_of(superuser)} SUPERUSER")
+    for dsn in (database.dsn, superuser, missing, DEAD.replace("po_reader", "postgres")):
         sql(database, "SET search_path = public; " + po("install", "--print", config=scanning(dsn)).stdout)
         assert sql(database, MEMBERS) == ""
         assert po("install", "--uninstall", dsn=database.dsn).status == 0
@@ -245,12 +248,16 @@ def test_nobody_is_granted_anything_who_is_a_superuser_or_missing_or_installs_or
         finished = po("install", "--dsn", database.dsn, config=scanning(database.reader_dsn))
         assert finished.stdout.startswith("unchanged")
     finally:
-        sql(database, "DROP ROLE role_between")
+        sql(database, f"DROP ROLE role_between, {role_of(superuser)}")
 
 
 def test_who_installs_for_itself_is_not_granted_its_own_role(database, owner, po):
+    member = f"SELECT pg_has_role('{role_of(owner)}', '{READER}', 'USAGE')"
+    run(owner, po("install", "--print", config=scanning(owner)).stdout)
+    assert sql(database, member) == "f"
+    assert po("install", "--uninstall", dsn=owner).status == 0
     assert po("install", dsn=owner).status == 0
-    assert sql(database, f"SELECT pg_has_role('{role_of(owner)}', '{READER}', 'USAGE')") == "f"
+    assert sql(database, member) == "f"
 
 
 def test_an_owner_who_is_no_superuser_makes_and_takes_away_the_same(database, owner, other, po):
@@ -282,24 +289,27 @@ def test_such_an_owner_upgrades_too(version, database, owner, po, monkeypatch):
     assert catalogs(database) == upgraded
 
 
-def test_such_an_owner_runs_what_is_printed(database, owner, po):
-    config = scanning(database.reader_dsn)
+def run(dsn: str, script: str) -> None:
+    """What psql does, as somebody else than the administrator."""
 
-    async def run(script: str) -> None:
-        connection = await asyncpg.connect(owner)
-        await connection.execute(script)
+    async def execute() -> None:
+        connection = await asyncpg.connect(dsn)
+        await connection.execute(f"SET search_path = public; {script}")
         await connection.close()
 
+    asyncio.run(execute())
+
+
+def test_such_an_owner_runs_what_is_printed(database, owner, po):
+    config = scanning(database.reader_dsn)
     before = catalogs(database)
-    asyncio.run(run(po("install", "--print", config=config).stdout))
+    run(owner, po("install", "--print", config=config).stdout)
     made = catalogs(database)
-    asyncio.run(run(po("install", "--uninstall", "--print", config=config).stdout))
+    run(owner, po("install", "--uninstall", "--print", config=config).stdout)
     assert catalogs(database) == before
-    asyncio.run(run("SET search_path = public; " + po("install", "--print", config=scanning(DEAD)).stdout))
+    run(owner, po("install", "--print", config=scanning(DEAD)).stdout)
     assert catalogs(database) == made
-    asyncio.run(
-        run("SET search_path = public; " + po("install", "--uninstall", "--print", config=scanning(DEAD)).stdout)
-    )
+    run(owner, po("install", "--uninstall", "--print", config=scanning(DEAD)).stdout)
     assert catalogs(database) == before
     assert po("install", "--dsn", owner, config=config).status == 0
     assert catalogs(database) == made
@@ -428,6 +438,19 @@ async def test_two_at_once_in_two_databases_do_not_fail_each_other(database, oth
 
 def feed(database: Database) -> list[str]:
     return re.findall(r"^(?:publication|published|identity) (?!.*po_exporter\.).*", catalogs(database), re.MULTILINE)
+
+
+async def test_who_uses_what_is_to_be_dropped_is_named(database, monkeypatch):
+    monkeypatch.setattr(installer, "ATTEMPTS", 1)
+    target, wanted = Target(database.name, Secret(database.dsn)), Wanted(GAL_FRIDAY, feed=False)
+    await install(target, wanted)
+    before = await asyncio.to_thread(catalogs, database)
+    sidecar = await asyncpg.connect(database.dsn)
+    await sidecar.execute("BEGIN; SELECT FROM po_exporter.outbox")
+    with pytest.raises(LockTimeout, match=rf"by pid {sidecar.get_server_pid()} .*; nothing was changed"):
+        await uninstall(target, wanted)
+    assert await asyncio.to_thread(catalogs, database) == before
+    await sidecar.close()
 
 
 SCANNED = {
