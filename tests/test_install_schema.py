@@ -256,8 +256,11 @@ def test_who_installs_for_itself_is_not_granted_its_own_role(database, owner, po
     run(owner, po("install", "--print", config=scanning(owner)).stdout)
     assert sql(database, member) == "f"
     assert po("install", "--uninstall", dsn=owner).status == 0
-    assert po("install", dsn=owner).status == 0
+    finished = po("install", dsn=owner)
+    assert finished.stdout.startswith("installed")
+    assert f"to {role_of(owner)}" not in finished.stdout
     assert sql(database, member) == "f"
+    assert po("install", dsn=owner).stdout.startswith("unchanged")
 
 
 def test_an_owner_who_is_no_superuser_makes_and_takes_away_the_same(database, owner, other, po):

@@ -1,5 +1,5 @@
--- What follows is made as po_exporter_admin, to whom it will belong. Whoever installs joins that role until then, unless
--- it is in it already; and po_exporter_admin joins po_exporter_sealer, to hand seal() over to it.
+-- What follows is made as po_exporter_admin, to whom it will belong. Whoever installs joins that role for the moment,
+-- unless it is in it already; and po_exporter_admin joins po_exporter_sealer, to hand seal() over to it.
 DO $$
 DECLARE
     version int := current_setting('server_version_num');

@@ -1,5 +1,5 @@
--- The sidecar's own role is granted the rights of {group}: where there is such a role, and unless it has them already, as
--- a superuser has, or is whoever runs this.
+-- The sidecar's own role is granted the rights of {group}: where there is such a role, and unless it has them
+-- already, as a superuser has, or is whoever runs this.
 SET LOCAL po_exporter.member = {member};
 DO $$
 BEGIN

@@ -11,7 +11,8 @@ WITH found AS (
     SELECT own.name, own.place, r.*, shobj_description(r.oid, 'pg_authid') AS note,
            EXISTS (SELECT FROM pg_shdepend d
                    WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid
-                     AND d.dbid NOT IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))) AS elsewhere
+                     AND d.dbid NOT IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+           ) AS elsewhere
     FROM unnest(ARRAY['po_exporter_admin', 'po_exporter_reader', 'po_exporter_fixer', 'po_exporter_sealer'])
          WITH ORDINALITY AS own (name, place)
     LEFT JOIN pg_roles r ON r.rolname = own.name
@@ -30,8 +31,9 @@ SELECT (SELECT rolsuper FROM me) AS superuser,
                                                 CASE WHEN r.rolreplication THEN 'REPLICATION' END,
                                                 CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END], NULL),
                    -- Up to PostgreSQL 15, who may make roles may also grant and drop those of others.
-                   'at_hand', (SELECT rolsuper OR (rolcreaterole AND current_setting('server_version_num')::int < 160000)
-                               FROM me) OR pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION')) ORDER BY r.place)
+                   'at_hand', (SELECT rolsuper FROM me)
+                              OR (SELECT rolcreaterole FROM me) AND current_setting('server_version_num')::int < 160000
+                              OR pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION')) ORDER BY r.place)
         FROM roles r)::text AS roles,
        (SELECT json_build_object('note', obj_description(n.oid, 'pg_namespace'))
         FROM pg_namespace n WHERE n.nspname = 'po_exporter')::text AS schema,
