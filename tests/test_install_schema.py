@@ -325,6 +325,12 @@ def test_who_may_not_grant_the_roles_of_somebody_else_is_told_so(database, owner
         return
     why = refused(po, database, "--dsn", owner, dsn=database.reader_dsn)
     assert f"{role_of(owner)} may not grant po_exporter_admin, po_exporter_reader and po_exporter_sealer: give" in why
+    assert po("install", "--dsn", database.dsn, dsn=database.reader_dsn).status == 0
+    why = refused(po, database, "--uninstall", "--dsn", owner, dsn=database.reader_dsn)
+    assert (
+        f"{role_of(owner)} does not own the publication po_exporter, and may not grant or drop po_exporter_admin" in why
+    )
+    assert po("install", "--uninstall", "--dsn", database.dsn, dsn=database.reader_dsn).status == 0
     sql(
         database,
         "; ".join(f"GRANT {role} TO {role_of(owner)} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE" for role in ROLES),
