@@ -33,9 +33,9 @@ LONGEST = 120.0
 """Seconds for all of it."""
 UPDATE_WOULD_FAIL = {"55000", "42P10"}
 """SQLSTATEs by which the server refuses an UPDATE of a published table for its identity."""
-OVERTAKEN = {"42710", "23505", "42P06", "42704", "42P01", "3F000", "XX000"}
+OVERTAKEN = {"42710", "23505", "42P06", "42704", "42P01", "3F000", "22023", "XX000"}
 """SQLSTATEs that say: somebody else has made, changed or dropped the same meanwhile, in this database or, the roles, in
-another. The next attempt sees it. (XX000: "tuple concurrently updated".)"""
+another. The next attempt sees it. (22023: a role to be set is gone; XX000: "tuple concurrently updated".)"""
 STILL_NEEDED = "2BP01"
 """SQLSTATE by which the server refuses to drop what something else rests on, and our script what holds records."""
 
