@@ -239,7 +239,9 @@ def test_nobody_is_granted_anything_who_is_a_superuser_or_missing_or_installs_or
         sql(database, "SET search_path = public; " + po("install", "--print", config=scanning(dsn)).stdout)
         assert sql(database, MEMBERS) == ""
         assert po("install", "--uninstall", dsn=database.dsn).status == 0
-        assert po("install", "--dsn", database.dsn, config=scanning(dsn)).status == 0
+        finished = po("install", "--dsn", database.dsn, config=scanning(dsn))
+        assert finished.stdout.startswith("installed")
+        assert f"granted {READER}" not in finished.stdout
         assert sql(database, MEMBERS) == ""
         assert po("install", "--uninstall", dsn=database.dsn).status == 0
     assert po("install", dsn=database.dsn).status == 0
