@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +16,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from installing import without_roles
 from keeping import installed
 from parts.alertmanager import running_alertmanager
 from parts.database import Database
+from parts.postgres import Server
 from parts.program import Exporter
 from parts.slack import Slack
 from parts.waiting import until
@@ -371,7 +374,14 @@ async def test_the_real_alertmanager_gets_through_and_people_get_the_rows(hooked
     assert len(slack.thread(message)) == 1
 
 
-async def test_what_is_told_for_alertmanager_is_kept_like_everything_else(database, exporter, slack, tmp_path):
+@pytest.fixture
+def roles(server: Server) -> Iterator[None]:
+    """The server's roles are as they were, afterwards."""
+    with without_roles(server):
+        yield
+
+
+async def test_what_is_told_for_alertmanager_is_kept_like_everything_else(roles, database, exporter, slack, tmp_path):
     await installed(database)
     await populate(database)
     (tmp_path / "tokens").write_text(f"am notify.write {TOKEN}\n")

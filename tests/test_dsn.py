@@ -82,6 +82,8 @@ def test_the_database_is_named_by_the_rules_of_libpq(monkeypatch: pytest.MonkeyP
     assert Dsn.parse("host=h").database == "from-the-environment"
     monkeypatch.setenv("PGDATABASE", "also")
     assert Dsn.parse("host=h user=u").database == "also"
+    assert Dsn.parse("host=h user=u").user == "u"
+    assert Dsn.parse("host=h").user == "from-the-environment"
     assert Dsn.parse("host=h user=u dbname=d").database == "d"
 
 

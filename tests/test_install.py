@@ -13,7 +13,9 @@ import pytest
 
 from feeding import Following
 from here import Here, sql
+from installing import catalogs, refused, role_of, without_roles
 from parts.database import Database
+from parts.postgres import Server
 from parts.waiting import until
 from po_exporter.install import installer, script
 from sidecar import POPULATION
@@ -21,20 +23,12 @@ from sidecar import POPULATION
 pytestmark = pytest.mark.database
 
 DEAD = "postgresql://po_reader@127.0.0.1:1/gone"
-STATE = """
-SELECT (SELECT coalesce(json_agg(json_build_array(p.pubname, obj_description(p.oid, 'pg_publication'), p.pubinsert,
-                                                  p.pubupdate, p.pubdelete, p.pubtruncate) ORDER BY p.pubname), '[]')
-        FROM pg_publication p)::text AS publications,
-       (SELECT coalesce(json_agg(json_build_array(t.pubname, t.schemaname, t.tablename)
-                                 ORDER BY t.pubname, t.schemaname, t.tablename), '[]')
-        FROM pg_publication_tables t)::text AS published,
-       (SELECT json_agg(json_build_array(c.relname, c.relreplident, i.indexrelid::regclass) ORDER BY c.oid)
-        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisreplident
-        WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^(pg_|information_schema)')::text AS identities,
-       (SELECT count(*) FROM pg_class) AS relations, (SELECT count(*) FROM pg_proc) AS functions,
-       (SELECT count(*) FROM pg_description) AS comments
-"""
+
+
+@pytest.fixture(autouse=True)
+def cleaned(server: Server) -> Iterator[None]:
+    with without_roles(server):
+        yield
 
 
 @pytest.fixture
@@ -47,11 +41,6 @@ def po(capsys, monkeypatch, po_exporter) -> Here:
 def filled(database: Database) -> Database:
     sql(database, POPULATION)
     return database
-
-
-def state(database: Database) -> str:
-    """Everything that install could leave behind."""
-    return sql(database, STATE)
 
 
 def identities(database: Database) -> str:
@@ -111,26 +100,16 @@ def held(database: Database, statement: str) -> Iterator[int]:
         loop.close()
 
 
-def role_of(dsn: str) -> str:
-    return dsn.split("//")[1].split(":", maxsplit=1)[0]
-
-
-def refused(po: Here, database: Database, *args: str, dsn: str | None = None) -> str:
-    """Why an install is refused. Nothing was changed, and the trading API goes on."""
-    before = state(database)
-    finished = po("install", "--format", "json", *args, dsn=dsn or database.dsn)
-    assert (finished.status, finished.stderr) == (1, ""), finished
-    said = finished.json
-    assert (said["status"], said["changes"], said["advice"]) == ("refused", [], [])
-    assert state(database) == before
-    return "; ".join(said["refusals"])
-
-
 def test_after_it_the_incremental_mode_follows(filled, po):
     finished = po("install", dsn=filled.dsn)
     assert (finished.status, finished.stderr) == (0, "")
     assert finished.stdout.splitlines() == [
         f"installed  {filled.name}",
+        "- made the roles po_exporter_admin, po_exporter_reader, po_exporter_fixer and po_exporter_sealer",
+        "- made the schema po_exporter, version 2",
+        "- granted SELECT on public.orders and public.positions to po_exporter_reader and po_exporter_fixer",
+        "- granted UPDATE of position_id of public.orders to po_exporter_fixer",
+        "- granted UPDATE of quantity, entry_price and realized_pnl of public.positions to po_exporter_fixer",
         "- made the publication po_exporter of public.orders and public.positions",
         "- set REPLICA IDENTITY FULL on public.orders and public.positions",
     ]
@@ -139,12 +118,12 @@ def test_after_it_the_incremental_mode_follows(filled, po):
 
 def test_a_second_time_it_changes_nothing(filled, po):
     assert po("install", dsn=filled.dsn).status == 0
-    before = state(filled)
+    before = catalogs(filled)
     marks = "SELECT json_agg(xmin::text ORDER BY oid) FROM pg_class WHERE relname IN ('orders', 'positions')"
     rows = sql(filled, marks)
     finished = po("install", dsn=filled.dsn)
     assert (finished.status, finished.stdout) == (0, f"unchanged  {filled.name}, all was as wanted already\n")
-    assert state(filled) == before
+    assert catalogs(filled) == before
     assert sql(filled, marks) == rows, "not even written again"
 
 
@@ -164,15 +143,15 @@ def test_uninstall_leaves_things_as_they_were(what, filled, po):
     if filled.server.version < 15 and ("filter" in what or "columns" in what):
         pytest.skip("PostgreSQL 14 has neither")
     sql(filled, BEFORE[what])
-    before = state(filled)
+    before = catalogs(filled)
     assert po("install", dsn=filled.dsn).status == 0
     assert identities(filled) == "ff"
     trades(filled)
-    assert state(filled) != before
+    assert catalogs(filled) != before
     finished = po("install", "--uninstall", dsn=filled.dsn)
     assert (finished.status, finished.stderr) == (0, "")
     assert "dropped the publication po_exporter" in finished.stdout
-    assert state(filled) == before
+    assert catalogs(filled) == before
     trades(filled)
     finished = po("install", "--uninstall", dsn=filled.dsn)
     assert (finished.status, finished.stdout) == (0, f"unchanged  {filled.name}, all was as wanted already\n")
@@ -196,14 +175,14 @@ def test_what_somebody_has_changed_since_is_left_alone(filled, po):
 
 def test_it_mends_what_was_changed_and_still_knows_what_was_before(filled, po):
     sql(filled, "ALTER TABLE positions REPLICA IDENTITY FULL")
-    before = state(filled)
+    before = catalogs(filled)
     assert po("install", dsn=filled.dsn).status == 0
     sql(filled, "ALTER TABLE positions REPLICA IDENTITY DEFAULT")
     finished = po("install", dsn=filled.dsn)
     assert "set REPLICA IDENTITY FULL on public.positions" in finished.stdout
     assert identities(filled) == "ff"
     assert po("install", "--uninstall", dsn=filled.dsn).status == 0
-    assert state(filled) == before
+    assert catalogs(filled) == before
 
 
 def test_a_publication_that_was_made_by_hand_is_taken_as_it_is(filled, po):
@@ -285,8 +264,8 @@ def test_missing_rights_are_said_in_one_sentence(filled, po):
     why = refused(po, filled, dsn=filled.reader_dsn)
     assert why == (
         "po_reader does not own public.orders and public.positions, and may not CREATE in the database "
-        f"{filled.name}: give --dsn, or PO_EXPORTER_INSTALL_DSN, of a role that does; or have a DBA run what --print "
-        "shows"
+        f"{filled.name}, and has no CREATEROLE: give --dsn, or PO_EXPORTER_INSTALL_DSN, of a role that does; or have "
+        "a DBA run what --print shows"
     )
     owner = filled.create_role()
     sql(filled, f'ALTER TABLE orders OWNER TO "{role_of(owner)}"')
@@ -295,6 +274,8 @@ def test_missing_rights_are_said_in_one_sentence(filled, po):
     why = refused(po, filled, dsn=owner)
     assert f"{role_of(owner)} may not CREATE in the database" in why
     sql(filled, f'GRANT CREATE ON DATABASE {filled.name} TO "{role_of(owner)}"')
+    assert refused(po, filled, dsn=owner).startswith(f"{role_of(owner)} has no CREATEROLE: give --dsn")
+    sql(filled, f'ALTER ROLE "{role_of(owner)}" CREATEROLE')
     assert po("install", "--dsn", owner, dsn=filled.reader_dsn).status == 0
     assert "does not own" in refused(po, filled, "--uninstall", dsn=filled.reader_dsn)
     assert po("install", "--uninstall", "--dsn", owner, dsn=filled.reader_dsn).status == 0
@@ -323,20 +304,20 @@ def test_the_owners_dsn_comes_from_the_environment_and_is_never_printed(filled, 
 def test_a_table_in_use_is_left_alone(filled, po, monkeypatch):
     monkeypatch.setattr(installer, "ATTEMPTS", 2)
     for command in (("install",), ("install", "--uninstall")):
-        before = state(filled)
+        before = catalogs(filled)
         with held(filled, "UPDATE positions SET quantity = quantity") as pid:
             finished = po(*command, dsn=filled.dsn)
             assert (finished.status, finished.stdout) == (3, ""), finished
             assert len(finished.stderr.splitlines()) == 1
             assert f"pid {pid} (postgres, trading)" in finished.stderr
             assert finished.stderr.endswith("; nothing was changed\n")
-            assert state(filled) == before
+            assert catalogs(filled) == before
         sql(filled, "BEGIN; DELETE FROM orders; PREPARE TRANSACTION 'forgotten'")
         finished = po(*command, dsn=filled.dsn)
         sql(filled, "ROLLBACK PREPARED 'forgotten'")
         assert finished.status == 3
         assert "by a prepared transaction" in finished.stderr
-        assert state(filled) == before
+        assert catalogs(filled) == before
         assert po("install", dsn=filled.dsn).status == 0
 
 
@@ -420,12 +401,12 @@ def as_printed(server):
 
 def test_the_printed_sql_does_the_same(filled, po, as_printed):
     rename, role = as_printed
-    before = state(filled)
+    before = catalogs(filled)
     printed = po("install", "--print", dsn=filled.reader_dsn)
     assert (printed.status, printed.stderr) == (0, "")
-    assert state(filled) == before, "printing changes nothing"
+    assert catalogs(filled) == before, "printing changes nothing"
     filled.server.psql(rename(printed.stdout), filled.name)
-    by_hand = state(filled)
+    by_hand = catalogs(filled)
     assert po("install", dsn=filled.dsn).stdout.startswith("unchanged")
     made = "SELECT rolcanlogin, rolreplication, rolsuper, rolconfig FROM pg_roles WHERE rolname = "
     assert sql(filled, f"{made}'{role}'") == "t|t|f|{log_min_messages=fatal}"
@@ -437,9 +418,10 @@ def test_the_printed_sql_does_the_same(filled, po, as_printed):
     follows(filled, filled.server.dsn(filled.name, role, password))
     assert "logical decoding" not in log.read_text()[quiet:]
     filled.server.psql(po("install", "--uninstall", "--print", dsn=DEAD).stdout, filled.name)
-    assert state(filled) == before
-    assert po("install", dsn=filled.dsn).status == 0
-    assert state(filled) == by_hand, "what runs is what is printed"
+    assert catalogs(filled) == before
+    assert "\nBEGIN" not in po("install", "--uninstall", "--print", dsn=filled.reader_dsn).stdout, "nothing is there"
+    assert po("install", "--dsn", filled.dsn, dsn=filled.reader_dsn).status == 0
+    assert catalogs(filled) == by_hand, "what runs is what is printed"
 
 
 def test_the_printed_lines_keep_the_role_off_physical_replication(filled, po, as_printed):
@@ -477,12 +459,12 @@ def test_the_printed_sql_is_refused_by_the_server_where_it_would_hurt(filled, po
     sql(filled, "ALTER TABLE orders DROP CONSTRAINT orders_pkey")
     if filled.server.version >= 15:
         sql(filled, "CREATE PUBLICATION theirs FOR TABLE orders (id, status) WITH (publish = 'update')")
-        before = state(filled)
+        before = catalogs(filled)
         with pytest.raises(AssertionError, match="cannot update table"):
             filled.server.psql(rename(po("install", "--print", dsn=filled.reader_dsn).stdout), filled.name)
-        assert state(filled) == before
-    with pytest.raises(AssertionError, match="no publication po_exporter that po-exporter install made"):
-        filled.server.psql(po("install", "--uninstall", "--print", dsn=filled.dsn).stdout, filled.name)
+        assert catalogs(filled) == before
+    with pytest.raises(AssertionError, match="does not exist"):
+        filled.server.psql(po("install", "--uninstall", "--print", dsn=DEAD).stdout, filled.name)
 
 
 def test_printing_needs_no_database_and_names_what_is_missing_where_it_has_one(filled, po, monkeypatch):
@@ -503,7 +485,7 @@ def test_printing_needs_no_database_and_names_what_is_missing_where_it_has_one(f
     for text in (offline.stdout, online):
         assert "SUPERUSER" not in re.sub("--.*", "", text)
         assert set(re.findall(r"^(\w+)", text, re.M)) <= {
-            "BEGIN", "SET", "CREATE", "DO", "DECLARE", "END", "LOCK", "ALTER", "COMMIT",
+            "BEGIN", "SET", "CREATE", "DO", "DECLARE", "END", "LOCK", "ALTER", "COMMIT", "COMMENT", "GRANT", "REVOKE",
         }  # fmt: skip
 
 
@@ -527,23 +509,23 @@ def test_any_name_will_do(empty_database, po, as_printed):
             st text, q numeric, "At" timestamptz DEFAULT now());
         CREATE TABLE "o'ms $$"."Bo""ok" (id bigint PRIMARY KEY, q numeric)""",
     )
-    before = state(empty_database)
+    before = catalogs(empty_database)
     config = {"databases": {"odd": {"dsn": empty_database.dsn, "schema": "odd"}}, "schemas": {"odd": ODD}}
     finished = po("install", "--format", "json", config=config)
     assert finished.status == 0, finished
     assert finished.json["status"] == "installed"
     assert len(finished.json["advice"]) == 3, "an index each"
     assert {"message", "action"} == set(finished.json["advice"][0])
-    made = state(empty_database)
+    made = catalogs(empty_database)
     assert po("install", "--uninstall", config=config).status == 0
-    assert state(empty_database) == before
+    assert catalogs(empty_database) == before
     printed = po("install", "--print", config=config).stdout
     assert printed.count("CREATE INDEX CONCURRENTLY ON") == 3
-    empty_database.server.psql(rename(re.sub("^CREATE INDEX.*", "", printed, flags=re.M)), empty_database.name)
-    assert state(empty_database) == made
+    empty_database.server.psql(rename(re.sub("^CREATE INDEX CONC.*", "", printed, flags=re.M)), empty_database.name)
+    assert catalogs(empty_database) == made
     empty_database.server.psql(po("install", "--uninstall", "--print", config=config).stdout, empty_database.name)
-    assert state(empty_database) == before
-    empty_database.server.psql("\n".join(re.findall("^CREATE INDEX.*", printed, re.M)), empty_database.name)
+    assert catalogs(empty_database) == before
+    empty_database.server.psql("\n".join(re.findall("^CREATE INDEX CONC.*", printed, re.M)), empty_database.name)
 
 
 def test_what_the_feed_lacks_beyond_it_is_said(filled, po):

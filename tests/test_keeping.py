@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from installing import without_roles
 from keeping import installed
 from parts.database import Database
+from parts.postgres import Server
 from parts.program import Exporter, Program
 from parts.slack import Message, Slack
 from parts.waiting import until
@@ -29,7 +31,14 @@ HEALED = "Healed: unlinked_filled_order in trading"
 
 
 @pytest.fixture
-async def kept(database: Database) -> Database:
+def roles(server: Server) -> Iterator[None]:
+    """The server's roles are as they were, afterwards."""
+    with without_roles(server):
+        yield
+
+
+@pytest.fixture
+async def kept(roles: None, database: Database) -> Database:
     """A database with a fill that is not linked, and the sidecar's schema."""
     await populate(database)
     await installed(database)

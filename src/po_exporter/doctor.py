@@ -12,7 +12,7 @@ from enum import StrEnum
 import asyncpg
 
 from po_exporter import sql
-from po_exporter.database.catalog import quote_table
+from po_exporter.database.catalog import quote, quote_table
 from po_exporter.database.expressions import with_expressions
 from po_exporter.database.failures import DRIVER_ERRORS, translate
 from po_exporter.database.schema import Presenter
@@ -25,6 +25,7 @@ from po_exporter.watch.statement import compose_query
 from po_exporter.watch.watched import Watched
 
 FEED = "incremental feed"
+KEPT = "schema po_exporter"
 CLOCKS_APART = 1.0
 """Seconds between the database's clock and ours that are worth a word."""
 WANTED_INDEXES = {
@@ -79,7 +80,8 @@ def _unknown(error: DatabaseError) -> Remark:
 async def _examine(watched: Watched, session: Session, snapshot: Snapshot) -> AsyncIterator[Remark]:
     mapping = watched.mapping
     presenter = Presenter(mapping, await with_expressions(snapshot, mapping))
-    server = (await snapshot.fetch(sql.read("doctor.sql")))[0]
+    keeper = watched.control.user if watched.control and watched.control != watched.target else None
+    server = (await snapshot.fetch(sql.read("doctor.sql"), keeper))[0]
     kind = "standby" if snapshot.standby else "primary"
     through = "directly" if session.direct else "through a transaction pooler"
     yield Remark(Level.OK, "connection", f"PostgreSQL {server['version']}, a {kind}, reached {through}")
@@ -145,9 +147,11 @@ def _server(row: asyncpg.Record, watched: Watched) -> Iterator[Remark]:
             f"the database's clock is {apart:+.1f} s from this machine's",
             "synchronise both; polls use the database's",
         )
+    yield _kept(row)
     free = row["max_connections"] - row["connections"]
     limit = row["connection_limit"]
-    wanted = {"the reader": True, "the change feed": watched.mode != "scan", "the leader's lock": watched.elects}
+    wanted = {"the reader": True, "the change feed": watched.mode != "scan", "the leader's lock": watched.elects,
+              KEPT: row["kept_version"] and not watched.elects}  # fmt: skip
     users = [user for user, is_wanted in wanted.items() if is_wanted]
     yield Remark(
         Level.OK if limit != 0 and free > 0 else Level.PROBLEM,
@@ -156,6 +160,26 @@ def _server(row: asyncpg.Record, watched: Watched) -> Iterator[Remark]:
         f"{row['connections']} of {row['max_connections']} are taken now"
         + (f", and {row['role']} may have {limit}" if limit >= 0 else ""),
     )
+
+
+def _kept(row: asyncpg.Record) -> Remark:
+    """Whether there is a place in the database for what a restart must not forget."""
+    version, needed = row["kept_version"], sql.newest_schema()
+    if version is None:
+        message = "not installed: incidents, and summaries that wait to be sent, are kept in memory and end with it"
+        return Remark(Level.ADVICE, KEPT, message, "po-exporter install gives them a place in the database")
+    if not version:
+        message = "somebody else's: install has not made it, so that incidents and summaries are kept in memory"
+        return Remark(Level.ADVICE, KEPT, message, "rename it, and run po-exporter install")
+    if version < needed:
+        message = f"version {version}, older than this sidecar needs ({needed})"
+        return Remark(Level.PROBLEM, KEPT, message, "run po-exporter install")
+    if not row["may_keep"]:
+        message = f"installed, but {row['keeper']} has no rights in it: it lacks the role po_exporter_reader"
+        return Remark(
+            Level.PROBLEM, KEPT, message, f"GRANT po_exporter_reader TO {quote(row['keeper'])}, or run install"
+        )
+    return Remark(Level.OK, KEPT, f"version {version}, with a place for what a restart must not forget")
 
 
 async def _feed(watched: Watched, snapshot: Snapshot) -> AsyncIterator[Remark]:

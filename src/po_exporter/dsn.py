@@ -77,10 +77,16 @@ class Dsn:
 
         Raises ValueError where the system does not know who its own user is either.
         """
-        given = self.parameters
-        name = given.get("dbname") or os.environ.get("PGDATABASE") or given.get("user") or os.environ.get("PGUSER")
+        return self.parameters.get("dbname") or os.environ.get("PGDATABASE") or self.user
+
+    @property
+    def user(self) -> str:
+        """Who logs in: ``user``, else PGUSER, else whoever runs this, as in libpq.
+
+        Raises ValueError where the system does not know who its own user is either.
+        """
         try:
-            return name or getpass.getuser()
+            return self.parameters.get("user") or os.environ.get("PGUSER") or getpass.getuser()
         except (OSError, KeyError):
             raise ValueError("names neither a database nor a user.") from None
 

@@ -16,6 +16,7 @@ from po_exporter.database.session import Limits, Target
 from po_exporter.errors import ConfigError
 from po_exporter.expose.rules import JOB, PROJECT, RUNBOOKS, Ruled, RuledCheck, answered_by
 from po_exporter.expose.server import Listen, faults_of
+from po_exporter.install.wanted import FIXER, READER, Wanted
 from po_exporter.secret import Secret
 from po_exporter.tell import teller as tell
 from po_exporter.tell.channel import Channel
@@ -69,6 +70,14 @@ def watched(config: Config, name: str) -> Watched:
         elects=config.leader == "auto",
         state_budget=int(monitor.state_budget),
     )
+
+
+def to_install(config: Config, name: str) -> Wanted:
+    """What install is to make in one database. Raises CredentialsUnreadable."""
+    database = config.databases[name]
+    groups = ((database.dsn, READER), (database.direct_dsn, READER), (database.fix_dsn, FIXER))
+    members = [(Target(name, secret).user, group) for secret, group in groups if secret]
+    return Wanted(database.mapping, feed=config.monitor.mode != "scan", members=tuple(dict.fromkeys(members)))
 
 
 def ruled(config: Config, job: str, runbooks: str) -> Ruled:

@@ -38,34 +38,44 @@ from po_exporter.wiring import load
 @database_option
 @format_option
 @click.option("--dsn", envvar="PO_EXPORTER_INSTALL_DSN",
-              help="Whose rights to use: an owner of both tables. Default: the reader's.")  # fmt: skip
+              help="Whose rights to use: an owner of both tables, with CREATEROLE. Default: the reader's.")  # fmt: skip
 @click.option("--print", "printing", is_flag=True, help="Change nothing; print the SQL for a DBA.")
 @click.option("--uninstall", "removing", is_flag=True, help="Take back what install made.")
+@click.option("--drop-data", is_flag=True, help="With --uninstall: drop the records of what was changed, too.")
 def install_command(  # noqa: PLR0913  # click hands every option over
-    config_file: Path | None, database: str | None, output: str, dsn: str | None, *, printing: bool, removing: bool
+    config_file: Path | None,
+    database: str | None,
+    output: str,
+    dsn: str | None,
+    *,
+    printing: bool,
+    removing: bool,
+    drop_data: bool,
 ) -> int:
-    """Make what the incremental mode's change feed needs in a database, or print the SQL of it."""
+    """Make what the sidecar keeps in a database, its roles, and what its change feed needs; or print the SQL of it."""
     from po_exporter.show import show_install  # noqa: PLC0415  # tables need rich, which the sidecar does without
 
+    if drop_data and not removing:
+        raise UsageError("--drop-data goes with --uninstall.")
     settings = load(config_file, os.environ)
-    wanted = settings.databases[only(settings, database)]
-    target = Target(wanted.name, wanted.dsn, wanted.password)
+    given = settings.databases[only(settings, database)]
+    target, wanted = Target(given.name, given.dsn, given.password), wiring.to_install(settings, given.name)
     if dsn:
         try:
             _ = Dsn.parse(dsn).database
         except ValueError as error:
             raise UsageError(f"--dsn: {error}") from None
-        target = Target(wanted.name, Secret(dsn))
+        target = Target(given.name, Secret(dsn))
     if printing:
-        text = asyncio.run(interruptible(printed(target, wanted.mapping, removing=removing)))
-        click.echo(json.dumps({"database": wanted.name, "sql": text}, indent=2) if output == "json" else text)
+        text = asyncio.run(interruptible(printed(target, wanted, removing=removing, drop_data=drop_data)))
+        click.echo(json.dumps({"database": given.name, "sql": text}, indent=2) if output == "json" else text)
         return OK
-    work = uninstall(target, wanted.mapping) if removing else install(target, wanted.mapping)
+    work = uninstall(target, wanted, drop_data=drop_data) if removing else install(target, wanted)
     outcome = asyncio.run(interruptible(work))
     if output == "json":
-        click.echo(json.dumps({"database": wanted.name} | asdict(outcome), indent=2, ensure_ascii=False))
+        click.echo(json.dumps({"database": given.name} | asdict(outcome), indent=2, ensure_ascii=False))
     else:
-        show_install(wanted.name, outcome)
+        show_install(given.name, outcome)
     return FINDINGS if outcome.status == "refused" else OK
 
 

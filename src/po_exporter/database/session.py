@@ -53,6 +53,14 @@ class Target:
     dsn: Secret
     password: Secret | None = None
 
+    @property
+    def user(self) -> str:
+        """Who logs in there. Raises CredentialsUnreadable."""
+        try:
+            return Dsn.parse(self.dsn.reveal()).user
+        except ValueError as error:
+            raise CredentialsUnreadable(f"databases.{self.name}.dsn: {error}") from None
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

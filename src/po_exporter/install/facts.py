@@ -13,7 +13,8 @@ import asyncpg
 from po_exporter import sql
 from po_exporter.database.failures import DRIVER_ERRORS, translate
 from po_exporter.database.session import Connection
-from po_exporter.mapping import SchemaMapping
+from po_exporter.install.wanted import ADMIN, FIXER, READER, SEALER, Wanted
+from po_exporter.sql import newest_schema
 from po_exporter.watch import readiness
 from po_exporter.watch.readiness import PUBLICATION
 
@@ -23,36 +24,122 @@ ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Facts:
-    """What install/facts.sql found: ``tables`` by role; ``publication`` where there is one."""
+    """What install/facts.sql and install/own.sql found. ``tables`` and ``grants``: by the table's role; ``publication``
+    and ``schema``: where there is one; ``roles``: our four; ``members``: those that could join a group, and have not.
+    """
 
     row: Mapping[str, Any]
     tables: Mapping[str, Mapping[str, Any]]
     publication: Mapping[str, Any] | None
+    roles: list[Mapping[str, Any]]
+    schema: Mapping[str, Any] | None
+    grants: Mapping[str, Mapping[str, Any]]
+    members: list[Mapping[str, Any]]
+
+    @classmethod
+    def of_nothing(cls, wanted: Wanted) -> Facts:
+        """Of a database that has both tables, and nothing of what install makes."""
+        lacking = {
+            role: {"lacks_usage": [READER, FIXER] if table.schema else [], "lacks_select": [READER, FIXER],
+                   "lacks_update": list(wanted.fixed[role])}
+            for role, table in wanted.tables.items()
+        }  # fmt: skip
+        return cls(
+            row={},
+            tables=_tables(wanted, identity="d"),
+            publication=None,
+            roles=[{"name": name, "exists": False} for name in (ADMIN, READER, FIXER, SEALER)],
+            schema=None,
+            grants=lacking,
+            members=[{"member": member, "group": group} for member, group in wanted.members],
+        )
+
+    @classmethod
+    def of_everything(cls, wanted: Wanted) -> Facts:
+        """Of a database that has all of what install makes."""
+        note = {"made_by": MADE_BY, "identity_before": [], "version": newest_schema()}
+        held = {
+            role: {"has_usage": [READER, FIXER] if table.schema else [], "has_rights": [READER, FIXER]}
+            for role, table in wanted.tables.items()
+        }
+        return cls(
+            row={},
+            tables=_tables(wanted, identity="f"),
+            publication={"note": json.dumps(note)} if wanted.feed else None,
+            roles=[
+                {"name": name, "note": json.dumps(note), "elsewhere": False} for name in (ADMIN, READER, FIXER, SEALER)
+            ],
+            schema={"note": json.dumps(note)},
+            grants=held,
+            members=[],
+        )
 
     @property
-    def members(self) -> list[Mapping[str, Any]]:
+    def published(self) -> list[Mapping[str, Any]]:
         """The publication's tables."""
         return (self.publication or {}).get("members") or []
 
     @property
     def noted(self) -> list[Mapping[str, Any]] | None:
         """The identities before, from the publication's comment; None where it is not of our making."""
-        with suppress(ValueError):
-            note = json.loads((self.publication or {}).get("note") or "")
-            if isinstance(note, dict) and note.get("made_by") == MADE_BY:
-                return list(note["identity_before"])
-        return None
+        note = _note(self.publication)
+        return list(note["identity_before"]) if note and "identity_before" in note else None
+
+    @property
+    def version(self) -> int | None:
+        """Of the schema, from its comment: 0 where there is none, None where it is not of our making."""
+        if self.schema is None:
+            return 0
+        version = (_note(self.schema) or {}).get("version")
+        return version if type(version) is int and version > 0 else None
+
+    @property
+    def made(self) -> list[Mapping[str, Any]]:
+        """The roles that install has made."""
+        return [role for role in self.roles if _note(role)]
 
 
-async def read_facts(connection: Connection, mapping: SchemaMapping) -> Facts:
+def _note(noted: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What install has noted in a comment."""
+    with suppress(ValueError):
+        note = json.loads((noted or {}).get("note") or "")
+        if isinstance(note, dict) and note.get("made_by") == MADE_BY:
+            return note
+    return None
+
+
+def _tables(wanted: Wanted, identity: str) -> dict[str, Any]:
+    return {
+        role: {"schema": table.schema, "name": table.name, "identity": identity}
+        for role, table in wanted.tables.items()
+    }
+
+
+def _by_role(text: str | None) -> dict[str, Any]:
+    """Orders before positions."""
+    return dict(sorted(json.loads(text or "{}").items()))
+
+
+async def read_facts(connection: Connection, wanted: Wanted) -> Facts:
     """What is there now. Raises DatabaseError."""
-    row = await read_row(connection, "install/facts.sql", *_arguments(mapping))
-    return Facts(dict(row), json.loads(row["tables"] or "{}"), json.loads(row["publication"] or "null"))
+    names = _names(wanted)
+    feed = await read_row(connection, "install/facts.sql", *names, PUBLICATION)
+    members = [{"member": member, "group": group} for member, group in wanted.members]
+    own = await read_row(connection, "install/own.sql", *names, json.dumps(wanted.fixed), json.dumps(members))
+    return Facts(
+        row=dict(feed) | {name: own[name] for name in ("superuser", "may_create_roles")},
+        tables=_by_role(feed["tables"]),
+        publication=json.loads(feed["publication"] or "null"),
+        roles=json.loads(own["roles"]),
+        schema=json.loads(own["schema"] or "null"),
+        grants=_by_role(own["grants"]),
+        members=json.loads(own["members"] or "[]"),
+    )
 
 
-async def read_readiness(connection: Connection, mapping: SchemaMapping) -> readiness.Facts:
+async def read_readiness(connection: Connection, wanted: Wanted) -> readiness.Facts:
     """The same as the feed's preflight sees it. Raises DatabaseError."""
-    return readiness.Facts.parse(dict(await read_row(connection, "feed/ready.sql", *_arguments(mapping))))
+    return readiness.Facts.parse(dict(await read_row(connection, "feed/ready.sql", *_names(wanted), PUBLICATION)))
 
 
 async def read_row(connection: Connection, name: str, *arguments: object) -> asyncpg.Record:
@@ -60,8 +147,8 @@ async def read_row(connection: Connection, name: str, *arguments: object) -> asy
     for _ in range(ATTEMPTS):
         try:
             (row,) = await connection.fetch(sql.read(name), *arguments)
-        except asyncpg.UndefinedObjectError as error:
-            overtaken = error  # PostgreSQL's own view stumbles over a publication that is dropped while it looks
+        except (asyncpg.UndefinedObjectError, asyncpg.InternalServerError) as error:
+            overtaken = error  # PostgreSQL's own functions stumble over what is dropped while they look
         except DRIVER_ERRORS as error:
             raise translate(error) from None
         else:
@@ -69,6 +156,6 @@ async def read_row(connection: Connection, name: str, *arguments: object) -> asy
     raise translate(overtaken) from None
 
 
-def _arguments(mapping: SchemaMapping) -> tuple[str | None, ...]:
-    orders, positions = mapping.orders.table, mapping.positions.table
-    return orders.schema, orders.name, positions.schema, positions.name, PUBLICATION
+def _names(wanted: Wanted) -> tuple[str | None, ...]:
+    orders, positions = wanted.tables["orders"], wanted.tables["positions"]
+    return orders.schema, orders.name, positions.schema, positions.name

@@ -1,69 +1,85 @@
-"""The SQL of install: the files of ``sql/install`` with the mapped names in their places, and the script for a DBA."""
+"""The SQL of install as a script for a DBA: the same steps, and what they leave to somebody with more rights."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from textwrap import indent
 
-from po_exporter import sql
 from po_exporter.database.catalog import quote, quote_table
 from po_exporter.database.session import Session, Target
 from po_exporter.errors import DatabaseError
-from po_exporter.install.facts import read_facts, read_readiness
-from po_exporter.mapping import SchemaMapping, TableName
-from po_exporter.watch.readiness import KEYS, PUBLICATION
+from po_exporter.install.facts import Facts, read_facts, read_readiness
+from po_exporter.install.feed import table_of
+from po_exporter.install.plan import dropping, making
+from po_exporter.install.steps import BEGIN, Step
+from po_exporter.install.wanted import Wanted
+from po_exporter.watch.readiness import KEYS
 
 GLIMPSE = 5.0
 """Seconds that printing asks the database for what is there already; it need not answer."""
+WHERE = """\
+-- Run it in the database itself, as a superuser; or as the owner of both tables, with CREATE on the database and
+-- CREATEROLE:
+--   psql -v ON_ERROR_STOP=1 -f FILE"""
+UNKNOWN = "-- The database did not answer, or has no such tables: this is for one that has "
+SEARCH_PATH = "-- The tables are named without their schema: SET search_path first, as the sidecar's role has it."
+
+DROP_ROLE = """\
+-- The feed's role, where it was made and serves no other database of this server:
+-- DROP ROLE po_feed;"""
 
 
-async def printed(target: Target, mapping: SchemaMapping, *, removing: bool) -> str:
+async def printed(target: Target, wanted: Wanted, *, removing: bool, drop_data: bool = False) -> str:
     """The SQL for a DBA. The database is asked what it has already; where it does not answer, the script says so."""
-    head = f"-- po-exporter {'install --uninstall' if removing else 'install'}: the SQL, for you to judge and to run."
-    where = (
-        "-- Run it in the database itself, as the owner of both tables with CREATE on the database:\n"
-        "--   psql -v ON_ERROR_STOP=1 -f FILE"
-    )
+    command = f"install{' --uninstall' * removing}{' --drop-data' * drop_data}"
+    head = [f"-- po-exporter {command}: the SQL, for you to judge and to run.", WHERE]
+    facts, indexed = await _glimpse(target, wanted)
+    if facts:
+        mapping, tables = wanted.mapping, {role: table_of(table) for role, table in facts.tables.items()}
+        mapping = replace(mapping, orders=replace(mapping.orders, table=tables["orders"]),
+                          positions=replace(mapping.positions, table=tables["positions"]))  # fmt: skip
+        wanted = replace(wanted, mapping=mapping)
+    else:
+        head.append(f"{UNKNOWN}{'all' if removing else 'nothing'} of it already.")
+        facts = Facts.of_everything(wanted) if removing else Facts.of_nothing(wanted)
+    if not all(table.schema for table in wanted.tables.values()):
+        head.append(SEARCH_PATH)
     if removing:
-        role = "-- The role, where it was made for the feed alone and serves no other database of this server:"
-        parts = [read_part("begin", mapping), read_part("uninstall", mapping)]
-        return "\n".join([head, where, "", *parts, "COMMIT;", "", role, "-- DROP ROLE po_feed;"])
-    mapping, indexed = await _glimpse(target, mapping)
-    if not (mapping.orders.table.schema and mapping.positions.table.schema):
-        where += "\n-- The tables are named without their schema: SET search_path first, as the sidecar's role has it."
-    parts = [read_part(part, mapping) for part in ("begin", "publication", "generated", "note", "identity")]
-    one = ["-- 1. What the stream is to hold.", *parts, "COMMIT;"]
-    three = read_part("role", mapping).rstrip()
-    return "\n".join([head, where, "", *one, "", *_indexes(mapping, indexed), "", three])
+        return "\n".join([*head, "", *_transaction(dropping(facts, drop_data=drop_data).steps, wanted), "", DROP_ROLE])
+    one = ["-- 1. What is to be made.", *_transaction(making(facts, wanted).steps, wanted)]
+    if not wanted.feed:
+        return "\n".join([*head, "", *one])
+    three = Step("role").text(wanted.tables).rstrip()
+    return "\n".join([*head, "", *one, "", *_indexes(wanted, indexed), "", three])
 
 
-async def _glimpse(target: Target, mapping: SchemaMapping) -> tuple[SchemaMapping, Mapping[str, list[str]] | None]:
-    """The mapping with the tables' schemas, and the columns that an index leads on; None where nobody answers."""
+def _transaction(steps: Iterable[Step], wanted: Wanted) -> list[str]:
+    texts = [step.text(wanted.tables) for step in steps]
+    return [BEGIN.text(wanted.tables), *texts, "COMMIT;"] if texts else ["-- Nothing: all is as wanted already."]
+
+
+async def _glimpse(target: Target, wanted: Wanted) -> tuple[Facts | None, Mapping[str, list[str]] | None]:
+    """What is there, and the columns that an index leads on; None where nobody answers, or the tables are not there."""
     session = Session(target)
     try:
         async with asyncio.timeout(GLIMPSE):
             connection = await session.connect()
-            found = (await read_facts(connection, mapping)).tables
-            ready = (await read_readiness(connection, mapping)).tables
+            facts = await read_facts(connection, wanted)
+            ready = (await read_readiness(connection, wanted)).tables
     except (DatabaseError, TimeoutError):
-        return mapping, None  # printing works without the database
+        return None, None  # printing works without the database
     finally:
         await session.close()
-    if len(found) < 2:
-        return mapping, None
-    tables = {role: TableName(table["name"], table["schema"]) for role, table in found.items()}
-    orders = replace(mapping.orders, table=tables["orders"])
-    positions = replace(mapping.positions, table=tables["positions"])
-    indexed = {role: table["indexed"] or [] for role, table in ready.items()}
-    return replace(mapping, orders=orders, positions=positions), indexed
+    if len(facts.tables) < len(wanted.tables):
+        return None, None
+    return facts, {role: table["indexed"] or [] for role, table in ready.items()}
 
 
-def _indexes(mapping: SchemaMapping, indexed: Mapping[str, list[str]] | None) -> list[str]:
+def _indexes(wanted: Wanted, indexed: Mapping[str, list[str]] | None) -> list[str]:
     """CREATE INDEX for what is missing; where that is not known, for all, as comments."""
-    statements = []
+    mapping, statements = wanted.mapping, []
     for role, name in KEYS:
         side = mapping.orders if role == "orders" else mapping.positions
         column = side.columns[name]
@@ -76,13 +92,3 @@ def _indexes(mapping: SchemaMapping, indexed: Mapping[str, list[str]] | None) ->
     elif not statements:
         said += " None is missing."
     return [said, *statements]
-
-
-def read_part(part: str, mapping: SchemaMapping) -> str:
-    """One of our files with the names in their places, all in one go: a name may look like a place."""
-    names = {
-        "orders": quote_table(mapping.orders.table),
-        "positions": quote_table(mapping.positions.table),
-        "publication": PUBLICATION,
-    }
-    return re.sub(r"\{(\w+)\}", lambda place: names[place[1]], sql.read(f"install/{part}.sql"))

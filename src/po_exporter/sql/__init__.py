@@ -79,6 +79,12 @@ def read(name: str) -> str:
     return files(__name__).joinpath(name).read_text(encoding="utf-8")
 
 
+def newest_schema() -> int:
+    """The version of the sidecar's own schema that install makes: that of the last of its steps."""
+    steps = (re.fullmatch(r"schema_(\d+)\.sql", file.name) for file in files(__name__).joinpath("install").iterdir())
+    return max(int(step[1]) for step in steps if step)
+
+
 def load_checks(directory: Path | None = None, faults: list[CheckFileError] | None = None) -> dict[str, CheckFile]:
     """Our checks and those of a user's directory, by name, ours first.
 

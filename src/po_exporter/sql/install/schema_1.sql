@@ -37,3 +37,5 @@ CREATE UNIQUE INDEX outbox_once ON po_exporter.outbox (channel, (summary ->> 'id
 GRANT USAGE ON SCHEMA po_exporter TO po_exporter_reader;
 GRANT SELECT, INSERT, UPDATE ON po_exporter.leader TO po_exporter_reader;
 GRANT SELECT, INSERT, UPDATE, DELETE ON po_exporter.incidents, po_exporter.outbox TO po_exporter_reader;
+
+COMMENT ON SCHEMA po_exporter IS '{"made_by": "po-exporter install", "version": 1}';

@@ -15,7 +15,10 @@ CREATE TABLE po_exporter.record (
     undoes bigint,
     place bigint UNIQUE,
     hash bytea,
-    CHECK ((place IS NULL) = (hash IS NULL))
+    CHECK ((place IS NULL) = (hash IS NULL)),
+    -- What cannot be hashed, for its size or its encoding, would keep all that come after it from being sealed.
+    CHECK (octet_length(convert_to(run || actor || version || fix || entity_id || before::text || after::text || reason,
+                                   'UTF8')) <= 1000000)
 );
 COMMENT ON TABLE po_exporter.record IS 'What was changed, by whom and why. place and hash are empty until seal() has filled them; nothing is changed after that.';
 CREATE INDEX record_unsealed ON po_exporter.record (id) WHERE hash IS NULL;
@@ -34,14 +37,16 @@ CREATE TRIGGER keep_record BEFORE UPDATE OR DELETE ON po_exporter.record
     FOR EACH ROW EXECUTE FUNCTION po_exporter.keep_record();
 CREATE TRIGGER keep_records BEFORE TRUNCATE ON po_exporter.record
     FOR EACH STATEMENT EXECUTE FUNCTION po_exporter.keep_record();
+-- Under session_replication_role = replica, too.
+ALTER TABLE po_exporter.record ENABLE ALWAYS TRIGGER keep_record, ENABLE ALWAYS TRIGGER keep_records;
 
 -- The hash of a record, given that of the one before it: of everything in it but the hash itself. Of the first, the one
 -- before is empty. Times as their seconds, whatever the session's settings are.
 CREATE FUNCTION po_exporter.hash_of(previous bytea, kept po_exporter.record) RETURNS bytea
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-SELECT sha256(previous || convert_to(jsonb_build_array(
-    kept.place, kept.id, extract(epoch FROM kept.at), kept.run, kept.actor, kept.version, kept.fix, kept.entity,
-    kept.entity_id, kept.before, kept.after, kept.reason, kept.undoes)::text, 'UTF8'))
+    SELECT sha256(previous || convert_to(jsonb_build_array(
+        kept.place, kept.id, extract(epoch FROM kept.at), kept.run, kept.actor, kept.version, kept.fix, kept.entity,
+        kept.entity_id, kept.before, kept.after, kept.reason, kept.undoes)::text, 'UTF8'))
 $$;
 
 -- Seals what has been committed and is not sealed yet, at most so many, in the order in which it is found; how many it
@@ -76,9 +81,17 @@ REVOKE ALL ON FUNCTION po_exporter.keep_record(), po_exporter.hash_of(bytea, po_
     po_exporter.seal(integer) FROM PUBLIC;
 
 GRANT USAGE ON SCHEMA po_exporter TO po_exporter_fixer, po_exporter_sealer;
+GRANT SELECT ON po_exporter.leader TO po_exporter_fixer; -- a write compares the leader's term
 GRANT SELECT ON po_exporter.record TO po_exporter_fixer, po_exporter_sealer;
 GRANT INSERT (run, actor, version, fix, entity, entity_id, before, after, reason, undoes) ON po_exporter.record
     TO po_exporter_fixer;
 GRANT UPDATE (place, hash) ON po_exporter.record TO po_exporter_sealer;
 GRANT EXECUTE ON FUNCTION po_exporter.hash_of(bytea, po_exporter.record) TO po_exporter_sealer;
 GRANT EXECUTE ON FUNCTION po_exporter.seal(integer) TO po_exporter_reader;
+
+-- It takes CREATE to be given something in the schema, for this one moment.
+GRANT CREATE ON SCHEMA po_exporter TO po_exporter_sealer;
+ALTER FUNCTION po_exporter.seal(integer) OWNER TO po_exporter_sealer;
+REVOKE CREATE ON SCHEMA po_exporter FROM po_exporter_sealer;
+
+COMMENT ON SCHEMA po_exporter IS '{"made_by": "po-exporter install", "version": 2}';

@@ -11,7 +11,8 @@ BEGIN
     SELECT obj_description(oid, 'pg_publication')::json -> 'identity_before' INTO noted
     FROM pg_publication WHERE pubname = 'po_exporter';
     IF noted IS NULL THEN
-        RAISE EXCEPTION 'there is no publication po_exporter that po-exporter install made';
+        RAISE EXCEPTION 'there is no publication po_exporter that po-exporter install made'
+            USING ERRCODE = 'undefined_object';
     END IF;
     WITH tables AS (
         SELECT c.oid::regclass AS name,

@@ -1,0 +1,2 @@
+-- A grant locks no table.
+GRANT SELECT ON {table} TO {roles};
