@@ -103,6 +103,30 @@ async def test_a_database_that_cannot_be_read_is_told_with_its_reason(lost):
     assert f"It says: {opened.error}." in story(opened)
 
 
+async def test_who_led_and_was_cut_off_says_so_and_that_it_is_over():
+    teller = Teller(Terms(Sensitivity(2, 2, 2.0)))
+    leads, blank = status(0, only(3)[0]), Status("trading", 60.0, leader=False)
+    silent = replace(blank, cut_off=True)  # it does not know yet why it leads no more
+    gone = replace(silent, up=False, error="cannot reach the server")
+
+    async def ask(_: str, __: object) -> list[str]:
+        return []
+
+    told = [[(each.kind, each.check) for each in await teller.observe(known, ask)]
+            for known in (leads, silent, gone, silent, gone, gone, silent, blank, gone, gone)]  # fmt: skip
+    assert told == [[], [], [], [], [("opened", "database")], [], [], [("closed", "database")], [], []]
+
+
+async def test_who_followed_all_the_time_says_nothing():
+    teller = Teller(Terms(Sensitivity(1, 1, 2.0)))
+    gone = Status("trading", 60.0, leader=False, up=False, error="cannot reach the server")
+
+    async def ask(_: str, __: object) -> list[str]:
+        return []
+
+    assert [await teller.observe(gone, ask) for _ in range(5)] == [[]] * 5
+
+
 async def test_more_rows_than_are_counted_are_no_negative_number():
     teller = Teller(Terms(Sensitivity(1, 2, 2.0)))
 

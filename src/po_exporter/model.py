@@ -210,8 +210,8 @@ class Status:
     and while the database cannot be read; ``unanswered`` then holds every enabled check, without an answer.
     ``poll_interval`` is in seconds, as configured. The totals only grow while the process leads. ``issues`` is by
     (issue type, priority), ``failures`` by (check, reason). ``feed`` is None where only scanning is wanted. ``kept`` is
-    the version of the sidecar's own schema there, None where it cannot be used. ``cut_off``: this replica led until it
-    could not reach the database, and has not reached it since.
+    the version of the sidecar's own schema there, None where it cannot be used. ``cut_off``: this replica leads
+    no more, and led when it last reached the database.
     """
 
     database: str

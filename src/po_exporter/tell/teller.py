@@ -86,11 +86,12 @@ class Teller:
             self._incidents = None
             return []
         incidents.forget_checks()
-        if status.cut_off:  # nothing is polled: each time that this is asked counts as a poll
-            events = incidents.observe(replace(status, last_poll=self._clock()))
-        else:
+        events = []
+        if not status.cut_off:
             events = [incidents.close(UNREADABLE, ())] if incidents.unreadable else []
             self._incidents = None
+        elif status.up is False:  # nothing is polled: each time that this is asked counts as a poll
+            events = incidents.observe(replace(status, last_poll=self._clock()))
         return [self.summarise(event, status) for event in events] if self.terms.incidents else []
 
     def end(self, status: Status) -> list[Summary]:

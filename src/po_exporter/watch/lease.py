@@ -225,9 +225,9 @@ class Candidate:
 
     @property
     def cut_off(self) -> bool:
-        """Whether it led until it could not reach the database, and has not reached it since."""
+        """Whether it leads no more, and led when it last reached the database."""
         lease = self._lease
-        return bool(lease and not lease.leads and lease.why and lease.led)
+        return bool(lease and not lease.leads and lease.led)
 
     @property
     def holds(self) -> bool:
