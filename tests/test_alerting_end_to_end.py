@@ -13,7 +13,7 @@ from datetime import datetime
 import pytest
 import yaml
 
-from alerting import ALERTS, RULES, shortened
+from alerting import ALERTS, prometheus_config
 from parts.alertmanager import Receiver, running_alertmanager, running_receiver
 from parts.prometheus import Prometheus, running_prometheus
 from parts.waiting import until
@@ -61,21 +61,15 @@ async def watch(database, exporter, tmp_path):
 
 @asynccontextmanager
 async def watching(sidecar, tmp_path):
-    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(shortened(RULES)))
     alertmanager = yaml.safe_load((ALERTS / "alertmanager.yaml").read_text())
     alertmanager["route"] |= {"group_wait": "0s", "group_interval": "100ms"}
-    prometheus = yaml.safe_load((ALERTS / "prometheus.yaml").read_text())
-    prometheus["global"] = {"scrape_interval": "250ms", "evaluation_interval": "250ms"}
-    (scrape,) = prometheus["scrape_configs"]
-    scrape["static_configs"] = [{"targets": [sidecar.exporter.url.removeprefix("http://")]}]
-    prometheus["rule_files"] = [str(tmp_path / "rules.yaml")]
     async with running_receiver() as receiver:
         for each in alertmanager["receivers"]:
             for hook in each.get("webhook_configs", ()):
                 hook["url"] = receiver.url
         async with running_alertmanager(yaml.safe_dump(alertmanager), tmp_path) as url:
-            prometheus["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [url.removeprefix("http://")]}]}]
-            async with running_prometheus(yaml.safe_dump(prometheus), tmp_path) as running:
+            config = prometheus_config(tmp_path, sidecar.exporter.url, url)
+            async with running_prometheus(config, tmp_path) as running:
                 yield Watch(sidecar, running, receiver)
 
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from installing import without_roles
 from keeping import installed
-from parts.alertmanager import running_alertmanager
 from parts.database import Database
 from parts.postgres import Server
 from parts.program import Exporter
@@ -34,7 +30,7 @@ from po_exporter.tell.teller import Terms
 from po_exporter.tell.words import headline, story
 from po_exporter.wiring import load, questions_of_alerts, ruled
 from sidecar import NAME, populate
-from test_incidents import LOST, UNANSWERED, status
+from test_incidents import EPOCH, LOST, UNANSWERED, answer, status
 from test_telling import A1, B2, config, message_about
 
 TERMS = Terms(Sensitivity(2, 2, 2.0, {"link_rate": 95.0}), replica="po-exporter-0")
@@ -128,8 +124,12 @@ def test_what_nobody_knows_is_unknown(resolved):
         (told,), _ = explained(notification(alert(name), resolved=resolved), status(3, LOST))
         assert headline(told).startswith(f"UNKNOWN: {name} ")
         assert told.error == "cannot reach the server"
-    (told,), _ = explained(notification(alert("UnlinkedFilledOrdersHigh"), resolved=resolved), Status(NAME, 60.0))
+    waiting = replace(answer("unlinked_filled_order", UNANSWERED, EPOCH), error="it has not been asked yet")
+    fresh = Status(NAME, 60.0, unanswered=(waiting,))
+    (told,), _ = explained(notification(alert("UnlinkedFilledOrdersHigh"), resolved=resolved), fresh)
     assert headline(told).startswith("UNKNOWN: UnlinkedFilledOrdersHigh ")
+    assert "cannot be read" not in story(told)
+    assert "It says: it has not been asked yet." in story(told)
 
 
 def test_behind_a_link_rate_are_the_orders_without_a_link():
@@ -175,6 +175,18 @@ def test_one_group_is_one_message_a_check_and_the_same_when_it_is_repeated():
     (other,), _ = explained(notification(alert("UnlinkedFilledOrdersHigh"), groupKey="another"))
     assert first.incident == again.incident != other.incident
     assert first.id != again.id
+
+
+def test_what_is_lost_while_it_fires_is_the_same_message_still():
+    body = notification(alert("UnlinkedFilledOrdersHigh"))
+    (known,), _ = explained(body)
+    (lost,), _ = explained(body, replace(status(3, LOST), unanswered=status(3, POLLED).result.checks))
+    cut_off = Status(NAME, 60.0, leader=False, up=False, error="cannot reach the server")
+    (unseen,), _ = explained(body, cut_off)
+    assert known.incident == lost.incident == unseen.incident
+    assert (unseen.check, unseen.verdict, unseen.error) == (
+        "unlinked_filled_order", "UNKNOWN", "cannot reach the server",
+    )  # fmt: skip
 
 
 def test_a_follower_does_not_answer():
@@ -336,42 +348,22 @@ async def test_a_follower_is_asked_again_later(hooked, database, exporter, slack
     assert (answer.status, answer.json) == (503, {"error": "follower"})
 
 
-SNIPPET = re.compile(r"<!-- alertmanager -->\n```yaml\n(.*?)```", re.S)
+async def test_of_a_database_that_nobody_can_read_a_follower_says_so_too(hooked, database, exporter, slack, tmp_path):
+    wanted = {**config(database.reader_dsn, slack), "server": {"tokens_file": str(tmp_path / "tokens")}}
+    wanted["notify"]["incidents"] = False
+    follower = await exporter(config=wanted)
+    body = notification(alert("PositionOrderDatabaseDown"))
 
+    async def answered(status: int) -> bool:
+        return (await post(follower, body)).status == status
 
-def documented(url: str, token: Path) -> str:
-    """What the page says of Alertmanager, with the sidecar's address and the token's file, and without its patience."""
-    page = (Path(__file__).parent.parent / "docs" / "summaries.md").read_text()
-    (wanted,) = (yaml.safe_load(text) for text in SNIPPET.findall(page))
-    wanted["route"] |= {"group_wait": "0s", "group_interval": "100ms", "repeat_interval": "1s"}
-    (hook,) = wanted["receivers"][0]["webhook_configs"]
-    hook["url"] = hook["url"].replace("http://po-exporter:9843", url)
-    hook["http_config"]["authorization"]["credentials_file"] = str(token)
-    return yaml.safe_dump(wanted)
-
-
-async def test_the_real_alertmanager_gets_through_and_people_get_the_rows(hooked, slack, database, tmp_path):
-    (tmp_path / "token").write_text(TOKEN)
-    wanted = documented(hooked.url, tmp_path / "token")
-    async with running_alertmanager(wanted, tmp_path) as url, aiohttp.ClientSession() as session:
-
-        async def say(ends: str | None) -> None:
-            told = [
-                {"labels": alert("UnlinkedFilledOrdersHigh"), "startsAt": SINCE} | ({"endsAt": ends} if ends else {})
-            ]
-            async with session.post(f"{url}/api/v2/alerts", json=told) as response:
-                assert response.status == 200, await response.text()
-
-        await say(None)
-        message = await message_about(slack, "CRITICAL: UnlinkedFilledOrdersHigh fires, 1 unlinked_filled_order")
-        assert B2 in message.shown
-        await until(lambda: message.edits, 30, what="Alertmanager to repeat it, and the message to be edited")
-        await database.execute("UPDATE orders SET position_id = $1 WHERE id = $2", A1, B2)
-        await until(lambda: "0 unlinked_filled_order" in message.shown, 30, what="the next repeat to say so")
-        await say(datetime.now(UTC).isoformat())
-        assert await message_about(slack, "OK: UnlinkedFilledOrdersHigh is resolved, 0 unlinked") is message
-    assert len(slack.parents) == 1
-    assert len(slack.thread(message)) == 1
+    await until(lambda: answered(503), what="it to follow")
+    database.server.stop("immediate")
+    try:
+        await until(lambda: answered(200), 30, what="it to say that the database is gone")
+        await message_about(slack, "UNKNOWN: PositionOrderDatabaseDown fires, and nobody knows of database in trading")
+    finally:
+        database.server.start()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import html
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -253,6 +253,16 @@ async def test_what_alertmanager_repeats_is_told_once_by_a_webhook(slack):
         await until_done(courier)
     says = ["fires" if "fires" in message.shown else "is resolved" for message in slack.messages]
     assert says == ["fires", "is resolved", "fires"]
+
+
+async def test_an_alert_that_fires_anew_is_another_message(slack):
+    """Also where this replica has not seen the end of the last time."""
+    firing = SAMPLES["alert"]
+    async with carrying(bot(slack)) as courier:
+        for began in (firing.began, firing.began, firing.began + timedelta(hours=3)):
+            courier.put(Letter(replace(firing, began=began)))
+        await until_done(courier)
+    assert [message.edits for message in slack.messages] == [1, 0]
 
 
 async def test_a_webhook_that_is_gone_is_said(slack):

@@ -103,7 +103,7 @@ def explain(
             unmatched[name, database, "it is no alert of po-exporter's"] = None
         elif status is None or database is None:
             unmatched[name, database, "no such database is watched here" if database else "it names no database"] = None
-        elif not status.leader:
+        elif not status.leader and status.up is not False:  # where nobody can read it, each may say so
             raise NotLeading(f"another replica leads {database}")
         else:
             checks = _checks(alert, questions[name], status)
@@ -120,20 +120,23 @@ def explain(
 
 
 def _checks(alert: Alert, answered_by: Sequence[str], status: Status) -> Sequence[str]:
-    """The checks that an alert is about."""
-    if not status.result or UNREADABLE in answered_by:
+    """The checks that an alert is about, whether they have an answer or not."""
+    if UNREADABLE in answered_by:
         return (UNREADABLE,)
     named, kind = alert.labels.get("check"), alert.labels.get("issue_type")
+    known = _answers(status)
+    if not known:  # of one that is cut off, nothing is known but the names
+        return answered_by or ((named,) if named else ())
     return [
         check.name
-        for check in status.result.checks
+        for check in known
         if check.name in answered_by
         or (not answered_by and (check.name == named or (kind and check.issue_type == kind)))
     ]
 
 
 def _summary(said: Notification, alerts: Sequence[Alert], status: Status, check: str, terms: Terms) -> Summary:
-    found = status.result.check(check) if status.result else None
+    found = next((each for each in _answers(status) if each.name == check), None)
     answer = found or unreadable(status)
     firing = [alert for alert in alerts if alert.status == "firing"]
     first = min(firing or alerts, key=lambda alert: alert.since)
@@ -164,6 +167,11 @@ def _summary(said: Notification, alerts: Sequence[Alert], status: Status, check:
         links=terms.where(check, status.database),
         alert=AlertSaid(first.labels["alertname"], resolved=not firing, url=said.url),
     )
+
+
+def _answers(status: Status) -> Sequence[CheckResult]:
+    """Every check, with its answer or without."""
+    return status.result.checks if status.result else status.unanswered
 
 
 def _behind(answer: CheckResult, status: Status) -> CheckResult | None:

@@ -25,8 +25,6 @@ IMPLICIT_TLS = 465
 """On this port TLS is spoken from the first byte: there is no STARTTLS."""
 TEXT, HTML = "email.txt.j2", "email.html.j2"
 MOST_SUBJECT = 200
-TOLD = "told"
-"""What is handed to the next about the same: a mail cannot be edited, but one has been sent."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class Email:
 
     async def send(self, summary: Summary, thread: object) -> object:
         """Send it to all its recipients in one message; not what Alertmanager repeats. Raises Undelivered."""
-        if thread and summary.repeats:
+        if summary.repeats and thread == summary.began.isoformat():
             return thread
         server, to = self._server, self._recipients(summary)
         message = compose(self._templates, summary, self._sender, to)
@@ -87,7 +85,7 @@ class Email:
             raise Undelivered(f"the mail server cannot be used: {_line(error)}", "unreachable") from None
         if refused:  # the others have it: sent again, they would have it twice
             raise _refused(refused, all_of=False)
-        return TOLD
+        return summary.began.isoformat()
 
     def _recipients(self, summary: Summary) -> Sequence[str]:
         if summary.kind in ("digest", "test"):

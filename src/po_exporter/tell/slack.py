@@ -45,10 +45,11 @@ class Bot:
         return True
 
     async def send(self, summary: Summary, thread: object) -> object:
-        """Post, or edit and reply. ``thread`` is (channel id, ts). Raises Undelivered."""
-        content = message(self._templates, summary)
-        if isinstance(thread, list | tuple):  # a list, where it was kept as JSON
-            channel, ts = thread
+        """Post, or edit and reply. ``thread`` is (channel id, ts, since when). Raises Undelivered."""
+        content, began = message(self._templates, summary), summary.began.isoformat()
+        # A list, where it was kept as JSON. An alert that fires anew is another one, and pings.
+        if isinstance(thread, list | tuple) and not (summary.repeats and thread[2] != began):
+            channel, ts, _ = thread
             try:
                 await self._call("chat.update", channel=channel, ts=ts, **content)
                 if not summary.repeats:
@@ -62,7 +63,7 @@ class Bot:
             posted = await self._call("chat.postMessage", channel=self._channel, **content)
         except SlackApiError as error:
             raise _undelivered(error) from None
-        return posted["channel"], posted["ts"]
+        return posted["channel"], posted["ts"], began
 
     async def _call(self, method: str, **body: Any) -> Mapping[str, Any]:
         """One call. Raises SlackApiError where Slack refuses it, Undelivered where it cannot be had at all."""
@@ -91,7 +92,7 @@ class IncomingWebhook:
 
     async def send(self, summary: Summary, thread: object) -> object:
         """Post it; not what Alertmanager repeats. Raises Undelivered."""
-        if thread and summary.repeats:
+        if summary.repeats and thread == summary.began.isoformat():
             return thread
         client = AsyncWebhookClient(reveal(self._url), timeout=TIMEOUT, retry_handlers=[])
         try:
@@ -103,7 +104,7 @@ class IncomingWebhook:
         if answer.status_code != 200:
             said = f"Slack's webhook answered {answer.status_code} {_word(answer.body)}".rstrip()
             raise refused(answer.status_code, said, _header(answer.headers, "retry-after"))
-        return "told"
+        return summary.began.isoformat()
 
 
 def _undelivered(error: SlackApiError) -> Undelivered:
