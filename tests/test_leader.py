@@ -16,11 +16,12 @@ from asking import watched
 from parts.program import Program
 from parts.waiting import until
 from po_exporter.database.session import Target
+from po_exporter.errors import DatabaseError
 from po_exporter.mapping import GAL_FRIDAY
 from po_exporter.secret import Secret
 from po_exporter.watch.lease import Lease
 from po_exporter.watch.monitor import Monitor
-from sidecar import Sidecar, by_label, counted_connections, populate, settings
+from sidecar import NAME, Sidecar, by_label, counted_connections, populate, settings
 
 pytestmark = pytest.mark.database
 LOCKS = """
@@ -239,6 +240,20 @@ async def test_doctor_says_what_a_pooler_takes_away(database, pooler, cli):
     assert [each for each in remarks if each["subject"] == "leader"] == []
     (told,) = [each["message"] for each in remarks if each["subject"] == "connections"]
     assert told.startswith("3 will be used (the reader, the change feed, the leader's lock); ")
+
+
+async def test_what_is_written_slowly_does_not_cost_the_lead(database):
+    """However many wait for the connection that has the lock: a heartbeat waits for one of them."""
+    heard: list[bool] = []
+    lease = Lease(Target(NAME, Secret(database.reader_dsn)), timedelta(seconds=5), lambda: heard.append(lease.leads))
+    keeping = asyncio.create_task(lease.run())
+    await until(lambda: lease.holds, what="the lead")
+    slow = await asyncio.gather(*(lease.ask("SELECT pg_sleep(60)") for _ in range(6)), return_exceptions=True)
+    assert all(isinstance(each, DatabaseError) for each in slow), slow
+    assert lease.holds
+    assert heard == [True]
+    keeping.cancel()
+    await asyncio.wait([keeping])
 
 
 class Standing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import structlog
@@ -11,7 +12,7 @@ import structlog
 from po_exporter.errors import DatabaseError
 from po_exporter.model import Status
 from po_exporter.tell.incidents import UNREADABLE
-from po_exporter.tell.outbox import Courier, Letter, Overtaken
+from po_exporter.tell.outbox import Courier, Letter, Outcome, Overtaken
 from po_exporter.tell.store import NEEDED, Store
 from po_exporter.tell.summary import Summary
 from po_exporter.tell.teller import Teller, Terms
@@ -56,6 +57,7 @@ class Desk:
         self.teller = Teller(terms)
         self._couriers = couriers
         self._store: Store | None = None
+        self._memory: Mapping[str, str] = {}
         self._unwritten: list[tuple[str, Letter]] = []
         self._exempt: list[tuple[str, Letter]] = []
         self._writing = asyncio.Lock()
@@ -70,6 +72,7 @@ class Desk:
         elif not await self._go_on(status):
             return
         told = await self.teller.observe(status, self.watch.still_wrong)
+        self._memory = self.teller.memory()  # together with what there is to tell of it, and never without
         if status.up is False or not leads or self._exempt:
             self._send_at_once([each for each in told if each.check == UNREADABLE], following=not leads)
             told = [each for each in told if each.check != UNREADABLE]
@@ -88,7 +91,10 @@ class Desk:
         if self._store is None:
             self._put(letters)
             return
-        self._unwritten = [*self._unwritten, *letters][-MOST_UNWRITTEN:]
+        self._unwritten += letters
+        if (dropped := len(self._unwritten) - MOST_UNWRITTEN) > 0:
+            log.error("letters_dropped", database=self.watch.status.database, dropped=dropped)
+            self._unwritten = self._unwritten[dropped:]
         if self.watch.status.up is not False:
             async with self._writing:
                 await self._write(self._store)
@@ -118,26 +124,29 @@ class Desk:
             return True
         try:
             self._store = await self._take_over(status.database)
+        except Overtaken:
+            return False
         except DatabaseError as error:
-            if self._said != str(error):
-                self._said = str(error)
-                log.error("nothing_kept", database=status.database, error=str(error))
+            self._say("nothing_kept", error)
             return not error.ends_poll  # without the right to it, all goes on in memory
         self._said = None
         return True
 
     async def _take_over(self, database: str) -> Store:
         store = await Store.take_over(database, self.teller.terms.replica, self.watch.keep)
+        memory, threads, waiting = await store.memory(), await store.threads(), await store.waiting()
+        for name, letter in waiting:
+            letter.may_go = self._may_go
+            if name not in self._couriers:
+                await store.tried(letter, Outcome(datetime.now(UTC), error="there is no such channel", set_aside=True))
         try:
-            self.teller.recall(database, await store.memory())
+            self.teller.recall(database, memory)
         except ValueError as error:
             log.error("incidents_unreadable", database=database, error=str(error))
-        for name, incident, thread in await store.threads():
+        self._memory = memory
+        for name, incident, thread in threads:
             if name in self._couriers:
                 self._couriers[name].recall(incident, thread)
-        waiting = [(name, letter) for name, letter in await store.waiting() if name in self._couriers]
-        for _, letter in waiting:
-            letter.may_go = self._may_go
         self._put(waiting)
         log.info("goes_on", database=database, term=store.term, waiting=len(waiting))
         return store
@@ -147,12 +156,12 @@ class Desk:
         exempt = [(letter, letter.outcome) for _, letter in self._exempt]
         unwritten, letters = self._unwritten, [*self._exempt, *self._unwritten]
         try:
-            await store.write(self.teller.memory(), letters)
+            await store.write(self._memory, letters)
             for letter, outcome in exempt:
                 if letter.outcome and letter.outcome is not outcome:  # it was sent while it was written
                     await store.tried(letter, letter.outcome)
         except DatabaseError as error:
-            log.warning("not_written", database=database, waiting=len(letters), error=str(error))
+            self._say("not_written", error)
             if error.ends_poll:
                 return
         except Overtaken:
@@ -161,6 +170,7 @@ class Desk:
             self.teller.reset()
             return
         else:
+            self._said = None
             self._exempt = [each for each in self._exempt if each not in letters]
         # Also where it was refused, for a full disk or a lost right: people are told all the same.
         self._unwritten = [each for each in self._unwritten if each not in unwritten]
@@ -188,6 +198,12 @@ class Desk:
         for name, letter in letters:
             if name in self._couriers:
                 self._couriers[name].put(letter)
+
+    def _say(self, event: str, error: DatabaseError) -> None:
+        """Log it, unless that was the last thing that was said."""
+        if self._said != f"{event}: {error}":
+            self._said = f"{event}: {error}"
+            log.error(event, database=self.watch.status.database, error=str(error))
 
     def _may_go(self) -> bool:
         return self.watch.may_tell

@@ -6,6 +6,7 @@ Everything is written by the leader of one term alone: what one writes that has 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from po_exporter.tell.summary import Summary
 
 log = structlog.get_logger()
 
+A_DAY = 86_400.0
 OLDEST = 30
 """Days for which what was told stays there."""
 NEEDED = 1
@@ -40,13 +42,19 @@ class Store:
     def __init__(self, database: str, keep: Keep, term: int) -> None:
         self._database, self._keep, self.term = database, keep, term
         self._written: Mapping[str, str] = {}
+        self._cleared = 0.0
 
     @classmethod
     async def take_over(cls, database: str, replica: str, keep: Keep) -> Store:
         """Begin another term. From now on nobody else writes, so that what is read next stays true."""
         (row,) = await keep(sql.read("kept/take_over.sql"), database, replica)
-        await keep(sql.read("kept/clear.sql"), database, OLDEST)
-        return cls(database, keep, row["term"])
+        store = cls(database, keep, row["term"])
+        await store._clear()
+        return store
+
+    async def _clear(self) -> None:
+        await self._keep(sql.read("kept/clear.sql"), self._database, OLDEST)
+        self._cleared = time.monotonic()
 
     async def memory(self) -> dict[str, str]:
         """What was known, by name, as JSON."""
@@ -90,6 +98,8 @@ class Store:
         ids = {(channel, summary): number for number, channel, summary in json.loads(row["written"])}
         for channel, letter in letters:
             letter.ledger, letter.rows = self, (*letter.rows, ids[channel, letter.summary.id])
+        if time.monotonic() - self._cleared > A_DAY:
+            await self._clear()
 
     async def tried(self, letter: Letter, outcome: Outcome) -> None:
         """Keep what came of trying to send it."""

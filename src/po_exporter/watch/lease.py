@@ -58,7 +58,7 @@ class Lease:
         self._held: tuple[Connection, Heartbeat] | None = None
         self._backend: tuple[str, str] | None = None
         self._soon = asyncio.Event()
-        self._busy = asyncio.Lock()
+        self._asking, self._busy = asyncio.Lock(), asyncio.Lock()
         self._until = 0.0
         self._others = False
         self._new_term = True
@@ -82,11 +82,12 @@ class Lease:
         return 0 < self._until < time.monotonic()
 
     async def ask(self, query: str, *arguments: object) -> list[asyncpg.Record]:
-        """One statement on the session that has the lock, within bounds: the next heartbeat waits for it.
+        """One statement on the session that has the lock, within bounds: the next heartbeat waits for it, and for no
+        other.
 
         Raises DatabaseError, and Unreachable where the lead is not held.
         """
-        async with self._busy:
+        async with self._asking, self._busy:
             if not self.holds:
                 raise Unreachable("the lead is not held")
             connection = self._held[0] if self._held else await self._session.connect()

@@ -1,0 +1,122 @@
+"""What is written belongs together: what is known of an incident, and the letter that tells of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from installing import without_roles
+from keeping import installed
+from parts.database import Database
+from parts.postgres import Server
+from parts.waiting import until
+from po_exporter.model import Status
+from po_exporter.tell.incidents import Sensitivity
+from po_exporter.tell.office import Office
+from po_exporter.tell.outbox import Letter, Outcome
+from po_exporter.tell.samples import SAMPLES
+from po_exporter.tell.store import Store
+from po_exporter.tell.teller import Terms
+from test_incidents import status
+from test_outbox import Recorder
+
+pytestmark = pytest.mark.database
+
+TERMS = Terms(Sensitivity(1, 1, 2.0))
+UNLINKED, MISMATCH = "unlinked_filled_order", "quantity_mismatch"
+
+
+class Watch:
+    """A database with the sidecar's schema, watched by one that leads; its rows are asked for as long as ``busy``."""
+
+    may_tell = True
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = asyncio.Lock()
+        self.status = Status("trading", 60.0)
+        self.asked, self.busy = asyncio.Event(), asyncio.Event()
+        self.busy.set()
+
+    def polled(self, number: int, **wrong: int) -> None:
+        self.status = replace(status(number, {UNLINKED: 0, MISMATCH: 0, "link_rate": 0} | wrong), kept=2)
+
+    async def still_wrong(self, *_: object) -> list[str]:
+        self.asked.set()
+        await self.busy.wait()
+        return []
+
+    async def keep(self, query: str, *arguments: object) -> list[dict[str, object]]:
+        async with self._lock:
+            return [dict(row) for row in await self._database.fetch(query, *arguments)]
+
+
+@pytest.fixture
+def roles(server: Server) -> Iterator[None]:
+    """The server's roles are as they were, afterwards."""
+    with without_roles(server):
+        yield
+
+
+@pytest.fixture
+async def watch(roles: None, database: Database) -> Watch:
+    await installed(database)
+    return Watch(database)
+
+
+async def test_nothing_is_known_to_be_told_that_is_not_written_as_a_letter(watch):
+    """Alertmanager may ask in the middle of a poll; a process may be killed after that."""
+    channel = Recorder()
+    async with asyncio.TaskGroup() as group:
+        office = Office([channel], TERMS, group)
+        watch.polled(0, unlinked_filled_order=1)
+        await office.observe(watch)
+        watch.polled(1, quantity_mismatch=2)
+        watch.busy.clear()
+        observing = asyncio.create_task(office.observe(watch))
+        await watch.asked.wait()
+        await office.tell(watch, [SAMPLES["alert"]])
+        known = await watch.keep("SELECT name FROM po_exporter.incidents WHERE state -> 'incident' <> 'null'")
+        assert [row["name"] for row in known] == [UNLINKED]
+        observing.cancel()  # as if it was killed here
+        office.close()
+    async with asyncio.TaskGroup() as group:
+        office = Office([channel], TERMS, group)
+        watch.busy.set()
+        watch.polled(2, quantity_mismatch=2)
+        await office.observe(watch)
+        await until(lambda: not office.channels[0].waiting, what="all to be told")
+        office.close()
+    # The alert was perhaps sent and not crossed out when it was killed.
+    assert sorted(kind for _, kind in channel.taken if kind != "alert") == ["closed", "opened", "opened"]
+
+
+async def test_what_waits_for_a_channel_that_is_gone_is_set_aside(watch):
+    store = await Store.take_over("trading", "a", watch.keep)
+    await store.write({}, [("pager", Letter(SAMPLES["opened"])), ("recorder", Letter(SAMPLES["opened"]))])
+    channel = Recorder()
+    async with asyncio.TaskGroup() as group:
+        office = Office([channel], TERMS, group)
+        watch.polled(0)
+        await office.observe(watch)
+        await until(lambda: channel.taken, what="the other one to be told")
+        await until(lambda: not office.channels[0].waiting, what="it to be crossed out")
+        office.close()
+    rows = await watch.keep("SELECT channel, set_aside IS NOT NULL AS aside, error FROM po_exporter.outbox")
+    assert {row["channel"]: (row["aside"], row["error"]) for row in rows} == {
+        "pager": (True, "there is no such channel"), "recorder": (False, None),
+    }  # fmt: skip
+
+
+async def test_what_was_sent_while_nobody_knew_whether_it_was_written_is_not_sent_again(watch):
+    """The wire ends between a commit and its answer; meanwhile the letter, which was exempt, went."""
+    store = await Store.take_over("trading", "a", watch.keep)
+    letter = Letter(SAMPLES["unknown"])
+    await store.write({}, [("slack", letter)])
+    letter.outcome = Outcome(datetime.now(UTC), ["C0", "1.0", "then"])
+    await store.write({}, [("slack", letter)])
+    assert await store.waiting() == []
