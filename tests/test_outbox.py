@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -139,6 +140,22 @@ async def test_of_several_changes_that_wait_the_last_is_told_and_how_far_it_move
     down[0] = False
     await until_empty(courier)
     assert channel.taken == [("a", "opened"), ("a", "changed")]
+
+
+async def test_of_an_alert_that_is_repeated_while_it_waits_the_last_is_told(carrying):
+    down = [True]
+    channel = Recorder(lambda _: busy() if down[0] else None)
+    courier = carrying(channel)
+    firing = SAMPLES["alert"]
+    courier.put(told("a"))
+    for count in range(5):
+        courier.put(Letter(replace(firing, count=count), rows=(count,)))
+    courier.put(Letter(replace(firing, alert=replace(firing.alert, resolved=True))))
+    courier.put(Letter(replace(firing, began=firing.began + timedelta(hours=1))))
+    waiting = [(letter.summary.count, letter.rows) for letter in courier._waiting]
+    assert waiting == [(1, ()), (4, (0, 1, 2, 3, 4)), (firing.count, ()), (firing.count, ())]
+    down[0] = False
+    await until_empty(courier)
 
 
 async def test_what_a_library_stumbles_over_ends_nothing(carrying):

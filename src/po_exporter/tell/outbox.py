@@ -87,6 +87,10 @@ class Letter:
         return self.outcome is not None and self.outcome.error is None
 
 
+def _replaces(new: Summary, old: Summary) -> bool:
+    return new.kind == old.kind == "changed" or (new.repeats and old.repeats and new.began == old.began)
+
+
 class Courier:
     """Carries summaries to one channel, one after the other; of one incident in order. One that fails lets those of
     other incidents go first."""
@@ -112,10 +116,10 @@ class Courier:
         )
 
     def put(self, letter: Letter) -> None:
-        """Have it sent. Of two changes of one incident that wait, the later alone is told."""
+        """Have it sent. Of two changes of one incident that wait, or two repeats of an alert, the later alone is told."""
         summary = letter.summary
         last = next((each for each in reversed(self._waiting) if each.summary.incident == summary.incident), None)
-        if last and last is not self._sending and last.summary.kind == summary.kind == "changed":
+        if last and last is not self._sending and _replaces(summary, last.summary):
             were = {number.label: number.before for number in last.summary.numbers}
             numbers = tuple(replace(number, before=were.get(number.label)) for number in summary.numbers)
             last.summary = replace(summary, before=last.summary.before, numbers=numbers)
