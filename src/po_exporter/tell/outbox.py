@@ -116,7 +116,7 @@ class Courier:
         )
 
     def put(self, letter: Letter) -> None:
-        """Have it sent. Of two changes of one incident that wait, or two repeats of an alert, the later alone is told."""
+        """Have it sent. Of two changes of one incident that wait, or repeats of an alert, the later alone is told."""
         summary = letter.summary
         last = next((each for each in reversed(self._waiting) if each.summary.incident == summary.incident), None)
         if last and last is not self._sending and _replaces(summary, last.summary):
