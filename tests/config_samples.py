@@ -72,6 +72,7 @@ server:
   reload: false
 leader: auto
 notify:
+  incidents: true
   open_after: 2
   close_after: 3
   change_factor: 2
@@ -80,6 +81,7 @@ notify:
           to: {high: [], medium: [], low: []}}
   webhook: {url: null, secret: null}
   digest: {schedule: null, timezone: UTC}
+  dashboard_url: null
   templates: null
 fix: {allow: [], max_per_run: 10, max_per_hour: 50, max_quantity: null, quiet_period: 5m, attempts: 3, stop: false}
 reconcile: {enabled: false, schedule: "0 2 * * *", timezone: UTC, auto_fix: false}
