@@ -2,10 +2,11 @@
 -- something here does, this fails, and nothing has changed.
 DO $$
 DECLARE
-    made regrole[];
-    role regrole;
+    made oid[];
+    names text[];
+    name text;
 BEGIN
-    SELECT array_agg(oid::regrole) INTO made
+    SELECT array_agg(oid), array_agg(rolname::text) INTO made, names
     FROM pg_roles
     WHERE rolname IN ('po_exporter_admin', 'po_exporter_reader', 'po_exporter_fixer', 'po_exporter_sealer')
       AND shobj_description(oid, 'pg_authid') = '{"made_by": "po-exporter install"}';
@@ -14,8 +15,8 @@ BEGIN
                  AND d.dbid NOT IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))) THEN
         RETURN;
     END IF;
-    FOREACH role IN ARRAY coalesce(made, '{}') LOOP
-        EXECUTE format('DROP ROLE %s', role);
+    FOREACH name IN ARRAY coalesce(names, '{}') LOOP
+        EXECUTE format('DROP ROLE %I', name);
     END LOOP;
 END
 $$;
