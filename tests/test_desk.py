@@ -14,7 +14,9 @@ from keeping import installed
 from parts.database import Database
 from parts.postgres import Server
 from parts.waiting import until
+from po_exporter.errors import QueryFailed, Unreachable
 from po_exporter.model import Status
+from po_exporter.tell.channel import Undelivered
 from po_exporter.tell.incidents import Sensitivity
 from po_exporter.tell.office import Office
 from po_exporter.tell.outbox import Letter, Outcome
@@ -120,3 +122,55 @@ async def test_what_was_sent_while_nobody_knew_whether_it_was_written_is_not_sen
     letter.outcome = Outcome(datetime.now(UTC), ["C0", "1.0", "then"])
     await store.write({}, [("slack", letter)])
     assert await store.waiting() == []
+
+
+async def test_what_cannot_be_kept_for_a_lock_that_somebody_holds_is_told_all_the_same(watch):
+    """Whether it is held when the process starts, or later."""
+    refuses = [True]
+    keep = watch.keep
+
+    async def slow(query: str, *arguments: object) -> list[dict[str, object]]:
+        if refuses[0]:
+            raise Unreachable("no answer in time")
+        return await keep(query, *arguments)
+
+    watch.keep = slow
+    channel = Recorder()
+    async with asyncio.TaskGroup() as group:
+        office = Office([channel], TERMS, group)
+        for number in range(4):
+            watch.polled(number, unlinked_filled_order=1)
+            await office.observe(watch)
+        await until(lambda: len(channel.taken) == 1, what="the opening")
+        refuses[0] = False
+        watch.polled(4, unlinked_filled_order=1)
+        await office.observe(watch)
+        refuses[0] = True
+        for number in range(5, 9):
+            watch.polled(number, unlinked_filled_order=1, quantity_mismatch=2)
+            await office.observe(watch)
+        await until(lambda: len(channel.taken) == 2, what="the other opening")
+        office.close()
+
+
+async def test_where_the_schema_is_gone_what_waits_there_goes_on(watch):
+    """It cannot be crossed out any more; that holds up nothing."""
+    down = [True]
+    channel = Recorder(lambda _: Undelivered("not now", "server_error") if down[0] else None)
+    async with asyncio.TaskGroup() as group:
+        office = Office([channel], TERMS, group)
+        watch.polled(0, unlinked_filled_order=1, quantity_mismatch=2)
+        await office.observe(watch)
+        await until(lambda: channel.tries, what="a try")
+        watch.polled(1, unlinked_filled_order=1, quantity_mismatch=2)
+        watch.status = replace(watch.status, kept=None)
+
+        async def gone(*_: object) -> list[dict[str, object]]:
+            raise QueryFailed("there is no such table")
+
+        watch.keep = gone
+        await office.observe(watch)
+        down[0] = False
+        await until(lambda: not office.channels[0].waiting, what="both to be told")
+        office.close()
+    assert [kind for _, kind in channel.taken] == ["opened", "opened"]

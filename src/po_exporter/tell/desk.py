@@ -23,6 +23,10 @@ MOST_UNWRITTEN = 1000
 """Letters that wait to be written; beyond it the oldest goes."""
 
 
+MOST_FAILURES = 3
+"""So often in a row is it tried to keep what there is to tell, before people are told all the same."""
+
+
 class Watch(Protocol):
     """The watching of one database, as far as it matters to those who tell of it."""
 
@@ -62,6 +66,7 @@ class Desk:
         self._exempt: list[tuple[str, Letter]] = []
         self._writing = asyncio.Lock()
         self._said: str | None = None
+        self._failures = 0
 
     async def observe(self) -> None:
         """Tell what there is to tell now."""
@@ -88,7 +93,8 @@ class Desk:
                 letter.exempt = letter.summary.kind == "alert"
             self._put([each for each in letters if each[1].exempt])
             letters = [each for each in letters if not each[1].exempt]
-        if self._store is None:
+        store = self._store
+        if store is None:
             self._put(letters)
             return
         self._unwritten += letters
@@ -97,7 +103,8 @@ class Desk:
             self._unwritten = self._unwritten[dropped:]
         if self.watch.status.up is not False:
             async with self._writing:
-                await self._write(self._store)
+                if self._store is store:  # else it was given up meanwhile
+                    await self._write(store)
 
     def end(self) -> None:
         """The database is not watched any more: what was told of it is said to be off."""
@@ -119,6 +126,8 @@ class Desk:
         if status.up is False or (self._store is None) == ((status.kept or 0) < NEEDED):
             return True
         if self._store:  # it is there no more
+            for courier in self._couriers.values():
+                courier.keep_nothing(status.database)
             self._put(self._unwritten)
             self._store, self._unwritten = None, []
             return True
@@ -128,8 +137,8 @@ class Desk:
             return False
         except DatabaseError as error:
             self._say("nothing_kept", error)
-            return not error.ends_poll  # without the right to it, all goes on in memory
-        self._said = None
+            return self._goes_on_without(error)
+        self._said, self._failures = None, 0
         return True
 
     async def _take_over(self, database: str) -> Store:
@@ -162,7 +171,7 @@ class Desk:
                     await store.tried(letter, letter.outcome)
         except DatabaseError as error:
             self._say("not_written", error)
-            if error.ends_poll:
+            if not self._goes_on_without(error):
                 return
         except Overtaken:
             log.warning("overtaken", database=database)
@@ -170,8 +179,10 @@ class Desk:
             self.teller.reset()
             return
         else:
-            self._said = None
+            self._said, self._failures = None, 0
             self._exempt = [each for each in self._exempt if each not in letters]
+        if self._store is not store:  # somebody else tells of it by now
+            return
         # Also where it was refused, for a full disk or a lost right: people are told all the same.
         self._unwritten = [each for each in self._unwritten if each not in unwritten]
         self._put(unwritten)
@@ -198,6 +209,12 @@ class Desk:
         for name, letter in letters:
             if name in self._couriers:
                 self._couriers[name].put(letter)
+
+    def _goes_on_without(self, error: DatabaseError) -> bool:
+        """Whether people are told although nothing can be kept: where it is refused (a right, a full disk); or where it
+        takes too long again and again (somebody holds a lock) while the lead is held."""
+        self._failures += self.watch.may_tell
+        return not error.ends_poll or (self.watch.may_tell and self._failures >= MOST_FAILURES)
 
     def _say(self, event: str, error: DatabaseError) -> None:
         """Log it, unless that was the last thing that was said."""

@@ -69,7 +69,7 @@ class Letter:
 
     It goes only while it ``may_go``: otherwise others may tell of it; one that is ``exempt`` goes in any case. ``rows``
     are its ids in the ``ledger`` that keeps it, several where it stands for others as well. ``sent_before``: how many
-    others had been sent at its first try.
+    others had been sent at its first try here.
     """
 
     summary: Summary
@@ -78,7 +78,7 @@ class Letter:
     ledger: Ledger | None = None
     rows: tuple[int, ...] = ()
     tries: int = 0
-    sent_before: int = 0
+    sent_before: int | None = None
     outcome: Outcome | None = None
 
     @property
@@ -124,6 +124,7 @@ class Courier:
             numbers = tuple(replace(number, before=were.get(number.label)) for number in summary.numbers)
             last.summary = replace(summary, before=last.summary.before, numbers=numbers)
             last.rows += letter.rows
+            last.ledger = letter.ledger or last.ledger
             return
         self._waiting.append(letter)
         if len(self._waiting) > MOST_WAITING:
@@ -140,6 +141,13 @@ class Courier:
         self._waiting = [
             each for each in self._waiting if each.summary.database != database or (each.exempt and not exempt)
         ]
+        self._unrecorded = [each for each in self._unrecorded if each.summary.database != database]
+
+    def keep_nothing(self, database: str) -> None:
+        """What was to be noted there cannot be noted any more."""
+        for letter in (*self._waiting, *self._unrecorded):
+            if letter.summary.database == database:
+                letter.ledger, letter.rows = None, ()
         self._unrecorded = [each for each in self._unrecorded if each.summary.database != database]
 
     def stir(self) -> None:
@@ -210,7 +218,7 @@ class Courier:
 
     def _returned(self, letter: Letter, failure: Undelivered) -> None:
         """It could not be sent."""
-        if not letter.tries:
+        if letter.sent_before is None:
             letter.sent_before = self._sent
         letter.tries += 1
         poison = letter.tries >= POISON_TRIES and self._sent > letter.sent_before

@@ -14,6 +14,7 @@ import structlog
 from pydantic import TypeAdapter
 
 from po_exporter import sql
+from po_exporter.errors import DatabaseError
 from po_exporter.tell.outbox import Letter, Outcome, Overtaken
 from po_exporter.tell.summary import Summary
 
@@ -53,8 +54,11 @@ class Store:
         return store
 
     async def _clear(self) -> None:
-        await self._keep(sql.read("kept/clear.sql"), self._database, OLDEST)
         self._cleared = time.monotonic()
+        try:
+            await self._keep(sql.read("kept/clear.sql"), self._database, OLDEST)
+        except DatabaseError as error:  # tomorrow is another day
+            log.warning("not_cleared", database=self._database, error=str(error))
 
     async def memory(self) -> dict[str, str]:
         """What was known, by name, as JSON."""

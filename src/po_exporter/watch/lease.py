@@ -183,6 +183,8 @@ class Lease:
             "statement_timeout": milliseconds,
             # What is kept is written here; by default a reader's sessions may be read-only.
             "default_transaction_read_only": "off",
+            # What people are told does not wait for a standby that is lost.
+            "synchronous_commit": "local",
             # Where the network is cut, the server notices by these.
             "tcp_user_timeout": milliseconds,
             "tcp_keepalives_idle": seconds,
