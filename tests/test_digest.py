@@ -149,3 +149,11 @@ async def test_a_changed_schedule_holds_from_the_next_poll():
     assert await play(teller, clock, only(*[0] * 8), step=timedelta(minutes=2)) == []
     teller.terms = Terms(Sensitivity(2, 3, 2.0), digest=Schedule("*/5 * * * *", "UTC"))
     assert len(await play(teller, clock, only(*[0] * 8), step=timedelta(minutes=2), first=8)) == 3
+
+
+async def test_a_day_that_cannot_be_read_begins_anew():
+    clock = Clock()
+    teller = Teller(Terms(Sensitivity(2, 3, 2.0), digest=DAILY), clock)
+    teller.recall("trading", {"digest": '{"since": "nonsense"}'})
+    (digest,) = digests(await play(teller, clock, only(0, 0, 0, 0, 0, 0, 0), step=timedelta(minutes=2)))
+    assert digest.began == BEGIN

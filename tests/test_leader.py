@@ -294,3 +294,26 @@ async def test_nothing_is_told_in_the_moment_in_which_the_lead_changes(in_office
     running.cancel()
     await asyncio.wait([running])
     assert bool(told) == in_office
+
+
+async def test_nothing_is_told_of_a_database_that_is_about_to_be_another_one():
+    told: list[Target] = []
+    here = replace(watched("postgresql:///nowhere", GAL_FRIDAY), polls=False)
+    there = replace(here, target=replace(here.target, dsn=Secret("postgresql:///elsewhere")))
+
+    class Moving(Standing):
+        async def lost_office(self) -> bool:
+            if monitor.watched == here:  # a reload comes in the middle of a round
+                monitor.reconfigure(there)
+            return False
+
+    async def tell(monitor: Monitor) -> None:
+        told.append(monitor.watched.target)
+
+    monitor = Monitor(here, told=tell)
+    monitor._candidate = Moving(in_office=True)
+    running = asyncio.create_task(monitor.run())
+    await until(lambda: told, what="what is told of the other one")
+    running.cancel()
+    await asyncio.wait([running])
+    assert {each == there.target for each in told} == {True}

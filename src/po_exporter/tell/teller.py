@@ -124,7 +124,10 @@ class Teller:
             before, self._day = self._diary.memory() if self._diary else self._day, None
             self._diary = Diary(schedule, now, status.link_seconds)
             if before:
-                self._diary.recall(before)
+                try:
+                    self._diary.recall(before)
+                except ValueError as error:  # of another version of ours: the day begins anew
+                    log.error("incidents_unreadable", database=status.database, error=str(error))
         self._diary.note(events, now)
         if now < self._diary.due:
             return []

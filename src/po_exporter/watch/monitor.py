@@ -110,7 +110,8 @@ class Monitor:
                 if watched.polls and self._candidate.leads:
                     self._follow()
                     await self.poll()
-                if self._told and (self._candidate.in_office or not self._candidate.leads):
+                moves = self._next is not None and self._next.target != watched.target
+                if self._told and not moves and (self._candidate.in_office or not self._candidate.leads):
                     await self._told(self)
                 await self._rest(self._pause(started))
         finally:
