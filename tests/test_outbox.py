@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from secrets import token_hex
 
 import pytest
 from hypothesis import given
@@ -66,7 +67,7 @@ async def carrying() -> AsyncIterator[Callable[[Recorder], Courier]]:
 
 
 def told(incident: str, kind: str = "opened") -> Letter:
-    return Letter(replace(SAMPLES["opened"], incident=incident, kind=kind, count=len(incident)))
+    return Letter(replace(SAMPLES["opened"], id=token_hex(8), incident=incident, kind=kind, count=len(incident)))
 
 
 async def until_empty(courier: Courier) -> None:
@@ -142,6 +143,19 @@ async def test_of_several_changes_that_wait_the_last_is_told_and_how_far_it_move
     assert channel.taken == [("a", "opened"), ("a", "changed")]
 
 
+async def test_what_waits_already_is_not_put_twice(carrying):
+    down = [True]
+    channel = Recorder(lambda _: busy() if down[0] else None)
+    courier = carrying(channel)
+    letter = told("a")
+    courier.put(letter)
+    courier.put(Letter(letter.summary, rows=(7,)))
+    assert [each.rows for each in courier._waiting] == [(7,)]
+    down[0] = False
+    await until_empty(courier)
+    assert channel.taken == [("a", "opened")]
+
+
 async def test_of_an_alert_that_is_repeated_while_it_waits_the_last_is_told(carrying):
     down = [True]
     channel = Recorder(lambda _: busy() if down[0] else None)
@@ -149,9 +163,9 @@ async def test_of_an_alert_that_is_repeated_while_it_waits_the_last_is_told(carr
     firing = SAMPLES["alert"]
     courier.put(told("a"))
     for count in range(5):
-        courier.put(Letter(replace(firing, count=count), rows=(count,)))
-    courier.put(Letter(replace(firing, alert=replace(firing.alert, resolved=True))))
-    courier.put(Letter(replace(firing, began=firing.began + timedelta(hours=1))))
+        courier.put(Letter(replace(firing, id=f"repeat {count}", count=count), rows=(count,)))
+    courier.put(Letter(replace(firing, id="resolved", alert=replace(firing.alert, resolved=True))))
+    courier.put(Letter(replace(firing, id="anew", began=firing.began + timedelta(hours=1))))
     waiting = [(letter.summary.count, letter.rows) for letter in courier._waiting]
     assert waiting == [(1, ()), (4, (0, 1, 2, 3, 4)), (firing.count, ()), (firing.count, ())]
     down[0] = False

@@ -250,7 +250,7 @@ async def test_what_alertmanager_repeats_is_told_once_by_a_webhook(slack):
     async with carrying(hook(slack)) as courier:
         for each in (firing, firing, replace(firing, alert=replace(firing.alert, resolved=True)), firing):
             courier.put(Letter(each))
-        await until_done(courier)
+            await until_done(courier)
     says = ["fires" if "fires" in message.shown else "is resolved" for message in slack.messages]
     assert says == ["fires", "is resolved", "fires"]
 
@@ -261,7 +261,7 @@ async def test_an_alert_that_fires_anew_is_another_message(slack):
     async with carrying(bot(slack)) as courier:
         for began in (firing.began, firing.began, firing.began + timedelta(hours=3)):
             courier.put(Letter(replace(firing, began=began)))
-        await until_done(courier)
+            await until_done(courier)
     assert [message.edits for message in slack.messages] == [1, 0]
 
 

@@ -118,6 +118,10 @@ class Courier:
     def put(self, letter: Letter) -> None:
         """Have it sent. Of two changes of one incident that wait, or repeats of an alert, the later alone is told."""
         summary = letter.summary
+        twin = next((each for each in self._waiting if letter.rows and each.summary.id == summary.id), None)
+        if twin:  # it was written, and read again by who got the lead back
+            twin.ledger, twin.rows = letter.ledger, letter.rows
+            return
         last = next((each for each in reversed(self._waiting) if each.summary.incident == summary.incident), None)
         if last and last is not self._sending and _replaces(summary, last.summary):
             were = {number.label: number.before for number in last.summary.numbers}
