@@ -136,7 +136,8 @@ def test_who_goes_on_with_what_was_kept_tells_the_same(polls, sensitivity, resta
             if number in restarts:
                 memory = incidents.memory()
                 incidents = Incidents("trading", sensitivity)
-                incidents.recall(memory)
+                for name, state in memory.items():
+                    incidents.recall(name, state)
                 assert incidents.memory() == memory
             events = incidents.observe(status(number, polled), {"poll": str(number)})
             events += [incidents.close(name, ()) for name in incidents.due_to_close]

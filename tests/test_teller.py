@@ -65,6 +65,37 @@ async def test_where_nobody_can_tell_nobody_says_healed():
     assert "Whether its rows have healed, nobody can tell." in story(closed)
 
 
+async def test_of_rows_that_nobody_remembers_nobody_says_that_they_have_healed():
+    """As if there had been more of them than are remembered."""
+    teller = Teller(Terms(Sensitivity(1, 1, 2.0)))
+    waves = [set(range(wave * 400, (wave + 1) * 400)) for wave in range(3)]
+
+    async def ask(_: str, __: object) -> list[str]:
+        return []
+
+    for number, polled in enumerate(only(*waves, 0)):
+        told = await teller.observe(status(number, polled), ask)
+    (closed,) = told
+    assert headline(closed) == "Over: unlinked_filled_order in trading"
+    assert "The latest 1,000 of its rows were looked at again, none of them wrong." in story(closed)
+    assert "It had more than those" in story(closed)
+
+
+async def test_what_is_unreadable_of_one_check_is_forgotten_of_no_other():
+    told = {}
+    for memory in ({}, {UNLINKED: "not JSON"}):
+        first, second = Teller(Terms(Sensitivity(1, 1, 2.0))), Teller(Terms(Sensitivity(1, 1, 2.0)))
+
+        async def ask(_: str, __: object) -> list[str]:
+            return []
+
+        bad = {UNLINKED: 1, "quantity_mismatch": 2, "link_rate": 0}
+        await first.observe(status(0, bad), ask)
+        second.recall("trading", first.memory() | memory)
+        told[bool(memory)] = [each.check for each in await second.observe(status(1, bad), ask)]
+    assert told == {False: [], True: [UNLINKED]}
+
+
 async def test_a_link_rate_has_no_rows_that_could_heal():
     polls = [{**each, "link_rate": rate} for each, rate in zip(only(0, 0, 0, 0), (40, 40, 1, 1), strict=True)]
     closed = await close_of(polls, [])

@@ -140,8 +140,8 @@ class Incident:
 
     ``key`` is its own and no other's; ``began`` the database's clock at its first bad answer; ``check`` its latest bad
     answer; ``size`` how much was wrong in that: so many findings, or percent that are not linked; ``ids`` rows that
-    were wrong in the course of it, the latest first, up to a limit; ``flaps`` how often in a row it was bad again soon
-    after it had closed.
+    were wrong in the course of it, the latest first, up to a limit; ``others``: more than those were; ``flaps`` how
+    often in a row it was bad again soon after it had closed.
     """
 
     key: str
@@ -151,6 +151,7 @@ class Incident:
     size: float
     ids: tuple[str, ...] = ()
     flaps: int = 0
+    others: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,9 +147,10 @@ class Incidents:
         lasting = {name: course.lasting(self.sensitivity) for name, course in self._courses.items()}
         return {name: _AS_JSON.dump_json(course).decode() for name, course in lasting.items() if course}
 
-    def recall(self, memory: Mapping[str, str]) -> None:
+    def recall(self, name: str, state: str) -> None:
         """Go on from what another one's ``memory`` says; what is known here already is newer. Raises ValueError."""
-        self._courses = {name: _AS_JSON.validate_json(text) for name, text in memory.items()} | self._courses
+        course = _AS_JSON.validate_json(state)
+        self._courses.setdefault(name, course)
 
     def forget_checks(self) -> None:
         """Somebody else may go on with these; whether the database can be read, everybody sees for himself."""
@@ -220,15 +221,21 @@ class Incidents:
     ) -> Event:
         recent = course.since_close is not None and course.since_close <= FLAP_WITHIN * self.sensitivity.close_after
         course.flaps = min(course.flaps + 1, MOST_FLAPS) if recent else 0
-        incident = Incident(secrets.token_hex(8), self.database, began, check, _size(check), _ids(check), course.flaps)
+        ids = _ids(check)
+        others = _has_others(check, ids)
+        incident = Incident(secrets.token_hex(8), self.database, began, check, _size(check), ids, course.flaps, others)
         return course.tell(Happening.OPENED, incident, numbers, now)
 
     def _is_bad_still(
         self, course: Course, incident: Incident, check: CheckResult, numbers: Mapping[str, str], now: datetime
     ) -> Event | None:
-        ids = tuple(dict.fromkeys((*_ids(check), *incident.ids)))[:MOST_IDS]
-        course.incident = incident = replace(incident, check=check, size=_size(check), ids=ids)
-        new = not set(course.told_ids).issuperset(_ids(check))
+        now_wrong = _ids(check)
+        ids = tuple(dict.fromkeys((*now_wrong, *incident.ids)))
+        others = incident.others or len(ids) > MOST_IDS or _has_others(check, now_wrong)
+        course.incident = incident = replace(
+            incident, check=check, size=_size(check), ids=ids[:MOST_IDS], others=others
+        )
+        new = not set(course.told_ids).issuperset(now_wrong)
         waited = course.told_at is not None and now - course.told_at >= REPEAT
         if not self.sensitivity.moved(incident.size, course.told) and not (new and waited):
             return None
@@ -244,6 +251,11 @@ def _size(check: CheckResult) -> float:
 
 def _ids(check: CheckResult) -> tuple[str, ...]:
     return tuple(finding.id for finding in check.findings if finding.settled)[:MOST_IDS]
+
+
+def _has_others(check: CheckResult, ids: Collection[str]) -> bool:
+    """Whether more rows are wrong than these. A link rate has none, and is not healed by any."""
+    return not check.link_rate and (check.settled or 0) > len(ids)
 
 
 def why_unreadable(status: Status) -> str | None:

@@ -202,7 +202,9 @@ def _healed(event: Event, count: int | None) -> bool | None:
         return True
     if event.still_wrong is None:
         return None
-    return not event.still_wrong and count == 0
+    if event.still_wrong or count != 0:
+        return False
+    return None if event.incident.others else True
 
 
 def shown(findings: Sequence[Finding]) -> tuple[Row, ...]:

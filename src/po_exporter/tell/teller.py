@@ -105,10 +105,14 @@ class Teller:
         return known | ({DIGEST: self._diary.memory()} if self._diary else {})
 
     def recall(self, database: str, memory: Mapping[str, str]) -> None:
-        """Go on from what another one's ``memory`` says; what is known here already is newer. Raises ValueError."""
-        self._incidents = self._incidents or Incidents(database, self.terms.sensitivity)
-        self._incidents.recall({name: state for name, state in memory.items() if name != DIGEST})
+        """Go on from what another one's ``memory`` says; what is known here already is newer."""
+        incidents = self._incidents = self._incidents or Incidents(database, self.terms.sensitivity)
         self._day = memory.get(DIGEST)
+        for name in memory.keys() - {DIGEST}:
+            try:
+                incidents.recall(name, memory[name])
+            except ValueError as error:  # of another version of ours: that one begins anew
+                log.error("incident_unreadable", database=database, check=name, error=str(error))
 
     def reset(self) -> None:
         """Somebody else knows better by now."""
@@ -127,7 +131,7 @@ class Teller:
                 try:
                     self._diary.recall(before)
                 except ValueError as error:  # of another version of ours: the day begins anew
-                    log.error("incidents_unreadable", database=status.database, error=str(error))
+                    log.error("digest_unreadable", database=status.database, error=str(error))
         self._diary.note(events, now)
         if now < self._diary.due:
             return []

@@ -145,6 +145,9 @@ def _sentences(summary: Summary) -> list[str]:
         if summary.still_wrong:
             share = f"{len(summary.still_wrong):,} of {summary.asked_again:,}"
             told.append(f"Still wrong ({share}), but below the threshold or too old for the window:")
+        elif summary.healed is None and summary.asked_again:
+            told.append(f"The latest {summary.asked_again:,} of its rows were looked at again, none of them wrong.")
+            told.append("It had more than those; whether they have healed or grown too old, nobody can tell.")
         elif summary.healed is None:
             told.append("Whether its rows have healed, nobody can tell.")
         elif summary.check == LINK_RATE:
