@@ -81,7 +81,7 @@ async def test_nothing_is_known_to_be_told_that_is_not_written_as_a_letter(watch
         watch.busy.clear()
         observing = asyncio.create_task(office.observe(watch))
         await watch.asked.wait()
-        await office.tell(watch, [SAMPLES["alert"]])
+        await office.answer(watch, [SAMPLES["alert"]])
         known = await watch.keep("SELECT name FROM po_exporter.incidents WHERE state -> 'incident' <> 'null'")
         assert [row["name"] for row in known] == [UNLINKED]
         observing.cancel()  # as if it was killed here

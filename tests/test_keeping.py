@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from installing import without_roles
 from keeping import installed
@@ -50,7 +51,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Exporte
     """Starts replicas, each at home in a directory of its own."""
     contexts = []
 
-    async def one(wanted: dict[str, Any]) -> Exporter:
+    async def one(wanted: dict[str, Any] | Path) -> Exporter:
         home = tmp_path / f"replica-{len(contexts)}"
         home.mkdir()
         context = Program(home).running(config=wanted)
@@ -286,8 +287,46 @@ async def test_without_the_right_to_it_all_goes_on_in_memory_and_that_is_said(ke
 
     await until(led, what="it to be kept from now on")
     await heal(kept)
-    await until_outbox(kept, ("closed", "sent"))
+    await until_outbox(kept, ("opened", "sent"), ("closed", "sent"))
     assert len(slack.parents) == 1
+
+
+async def reloaded(exporter: Exporter, file: Path, wanted: dict[str, Any]) -> None:
+    before = exporter.log.count('"reloaded"')
+    file.write_text(yaml.safe_dump(wanted))
+    exporter.signal(signal.SIGHUP)
+    await until(lambda: exporter.log.count('"reloaded"') > before, what=lambda: f"the reload:\n{exporter.log}")
+
+
+async def test_another_way_to_the_same_database_is_no_other_one(kept, start, slack, tmp_path):
+    file = tmp_path / "reloaded.yaml"
+    file.write_text(yaml.safe_dump(config(kept.reader_dsn, slack)))
+    running = await start(file)
+    opened = await message_about(slack, UNLINKED)
+    await until_outbox(kept, ("opened", "sent"))
+    more = "&" if "?" in kept.reader_dsn else "?"
+    await reloaded(running, file, config(f"{kept.reader_dsn}{more}connect_timeout=7", slack))
+    await heal(kept)
+    await healed_in_place(slack, opened)
+
+
+async def test_what_was_said_to_be_off_is_told_anew_where_it_is_watched_again(kept, start, slack, tmp_path, proxy):
+    """The same database at another address; or taken out of the configuration, and put back."""
+    file = tmp_path / "reloaded.yaml"
+    one = config(kept.reader_dsn, slack)
+    other = config(proxy.reader_dsn, slack)
+    file.write_text(yaml.safe_dump(one))
+    running = await start(file)
+    await message_about(slack, UNLINKED)
+    await until_outbox(kept, ("opened", "sent"))
+    for number, wanted in enumerate((other, {**one, "databases": {"elsewhere": {"dsn": kept.reader_dsn}}}, one), 1):
+        await reloaded(running, file, wanted)
+        await until(lambda n=number: len(slack.parents) > n, 30, what="it to be told anew")
+        off = [each for each in slack.parents if "No longer watched: unlinked_filled_order" in each.shown]
+        assert len(off) == number
+    await heal(kept)
+    await message_about(slack, HEALED)
+    assert len(slack.parents) == 4
 
 
 async def test_who_has_been_replaced_writes_nothing(kept):

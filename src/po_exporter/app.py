@@ -74,7 +74,7 @@ class App:
                 group = self._group
                 self._office = Office(*telling(config), group)
                 loop.add_signal_handler(signal.SIGHUP, lambda: group.create_task(self._reload_quietly()))
-                self._follow(config)
+                await self._follow(config)
                 log.info("started", databases=list(config.databases), listen=f"{config.server.host}:{self.port}")
                 await stop.wait()
                 for _, task in self._monitors.values():
@@ -105,7 +105,7 @@ class App:
                 log.warning("configuration", message=warning)
             if self._office:
                 self._office.configure(*told)
-            self._follow(config)
+            await self._follow(config)
             self._loaded, self._loaded_at = True, datetime.now(UTC)
             log.info("reloaded", databases=list(config.databases))
 
@@ -125,33 +125,32 @@ class App:
             self._server = server
         self._listen = wanted
 
-    def _follow(self, config: Config) -> None:
+    async def _follow(self, config: Config) -> None:
         """Start, change and stop monitors until they are those of the configuration."""
-        self._explaining = questions_of_alerts(config), telling_terms(config)
-        if self._group is None:
+        if self._group is None or self._office is None:
             raise RuntimeError("the app is not running")
-        for name in self._monitors.keys() - config.databases.keys():
-            _, task = self._monitors.pop(name)
-            task.cancel()
-            self._forget(name)
+        self._explaining = questions_of_alerts(config), telling_terms(config)
+        wanted = {name: watched(config, name) for name in config.databases}
+        ended = [
+            name
+            for name, (monitor, _) in self._monitors.items()
+            if name not in wanted or not monitor.watched.target.is_at(wanted[name].target)
+        ]
+        await asyncio.gather(*map(self._office.end, ended))  # as long as they can be reached as before
+        for name in ended:
+            self._office.forget(name)
+        for name in self._monitors.keys() - wanted.keys():
+            self._monitors.pop(name)[1].cancel()
         step = min(config.monitor.interval, SPREAD) / len(config.databases)
         monitors = {}
         for place, name in enumerate(config.databases):
-            wanted = watched(config, name)
             if name in self._monitors:
-                if self._monitors[name][0].watched.target != wanted.target:
-                    self._forget(name)
                 monitors[name] = self._monitors[name]
-                monitors[name][0].reconfigure(wanted)
+                monitors[name][0].reconfigure(wanted[name])
             else:
-                monitor = Monitor(wanted, delay=(place * step).total_seconds(), told=self._tell)
+                monitor = Monitor(wanted[name], delay=(place * step).total_seconds(), told=self._tell)
                 monitors[name] = (monitor, self._group.create_task(monitor.run(), name=f"monitor {name}"))
         self._monitors = monitors
-
-    def _forget(self, name: str) -> None:
-        """What is told under this name from now on is about another database."""
-        if self._office:
-            self._office.forget(name)
 
     async def _tell(self, monitor: Monitor) -> None:
         if self._office:
@@ -171,7 +170,7 @@ class App:
         for monitor, _ in self._monitors.values():
             told = [each for each in explanation.summaries if each.database == monitor.watched.name]
             if self._office and told:
-                await self._office.tell(monitor, told)
+                await self._office.answer(monitor, told)
         return explanation.json()
 
     def _view(self) -> View:

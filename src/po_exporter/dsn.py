@@ -80,6 +80,11 @@ class Dsn:
         return self.parameters.get("dbname") or os.environ.get("PGDATABASE") or self.user
 
     @property
+    def place(self) -> tuple[tuple[str, ...], tuple[int, ...], str]:
+        """Hosts, ports, database. Raises ValueError as ``database`` does."""
+        return tuple(self._hosts()), tuple(self._ports()), self.database
+
+    @property
     def user(self) -> str:
         """Who logs in: ``user``, else PGUSER, else whoever runs this, as in libpq.
 

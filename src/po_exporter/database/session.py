@@ -61,6 +61,13 @@ class Target:
         except ValueError as error:
             raise CredentialsUnreadable(f"databases.{self.name}.dsn: {error}") from None
 
+    def is_at(self, other: Target) -> bool:
+        """Whether it is the same database at the same address, whoever logs in there, and how."""
+        try:
+            return Dsn.parse(self.dsn.reveal()).place == Dsn.parse(other.dsn.reveal()).place
+        except (ValueError, CredentialsUnreadable):
+            return self.dsn == other.dsn
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-import structlog
-
 from po_exporter.model import ChannelStatus
 from po_exporter.tell.channel import Channel
 from po_exporter.tell.desk import Desk, Watch
 from po_exporter.tell.outbox import Courier
 from po_exporter.tell.summary import Summary
 from po_exporter.tell.teller import Terms
-
-log = structlog.get_logger()
 
 
 class Office:
@@ -37,9 +33,7 @@ class Office:
         self._terms = terms
         wanted = {channel.name: channel for channel in channels}
         for name in self._couriers.keys() - wanted.keys():
-            self._tasks.pop(name).cancel()
-            if waiting := self._couriers.pop(name).status.waiting:
-                log.warning("channel_removed", channel=name, dropped=waiting)
+            self._group.create_task(self._couriers.pop(name).retire(self._tasks.pop(name)), name=f"retiring {name}")
         for name, channel in wanted.items():
             if name in self._couriers:
                 self._couriers[name].channel = channel
@@ -58,10 +52,10 @@ class Office:
         for courier in self._couriers.values():
             courier.stir()
 
-    async def tell(self, watch: Watch, told: Sequence[Summary]) -> None:
-        """Have these sent, which are about one database."""
+    async def answer(self, watch: Watch, told: Sequence[Summary]) -> None:
+        """Have these sent, which are about one database. Raises NotLeading where they have to be asked for again."""
         if self._couriers:
-            await self._desk(watch).tell(told)
+            await self._desk(watch).answer(told)
 
     def _desk(self, watch: Watch) -> Desk:
         name = watch.status.database
@@ -69,10 +63,14 @@ class Office:
             self._desks[name] = Desk(watch, self._terms, self._couriers)
         return self._desks[name]
 
+    async def end(self, database: str) -> None:
+        """It will not be watched any more; nothing is told of it until it is forgotten."""
+        if desk := self._desks.get(database):
+            await desk.end()
+
     def forget(self, database: str) -> None:
-        """It is not watched any more; what is told under its name from now on is about another one."""
-        if desk := self._desks.pop(database, None):
-            desk.end()
+        """What is told under its name from now on is about another one."""
+        self._desks.pop(database, None)
 
     def close(self) -> None:
         """Send no more."""

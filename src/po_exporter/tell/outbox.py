@@ -33,6 +33,7 @@ FIRST_BACKOFF, MOST_BACKOFF = 1.0, 300.0
 """Seconds to the next try after the first failure, doubled at each."""
 MOST_OBEYED = 3600.0
 """Seconds of rest that a receiver may ask for."""
+GONE = "there is no such channel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,11 @@ class Letter:
         """Whether it was sent."""
         return self.outcome is not None and self.outcome.error is None
 
+    @property
+    def done(self) -> bool:
+        """Whether it was sent, or will never be."""
+        return self.delivered or bool(self.outcome and self.outcome.set_aside)
+
 
 def _replaces(new: Summary, old: Summary) -> bool:
     return new.kind == old.kind == "changed" or (new.repeats and old.repeats and new.began == old.began)
@@ -101,6 +107,7 @@ class Courier:
         self._sending: Letter | None = None
         self._threads: dict[str, object] = {}
         self._unrecorded: list[Letter] = []
+        self._recording: dict[str, asyncio.Task[None]] = {}
         self._something = asyncio.Event()
         self._sent = 0
         self._failures = Counter(dict.fromkeys(REASONS, 0))
@@ -115,13 +122,16 @@ class Courier:
             self.channel.name, self._sent, dict(self._failures), self._last_success, len(self._waiting), self._error
         )
 
-    def put(self, letter: Letter) -> None:
-        """Have it sent. Of two changes of one incident that wait, or repeats of an alert, the later alone is told."""
+    def put(self, letter: Letter) -> Letter:
+        """Have it sent. Of two changes of one incident that wait, or repeats of an alert, the later alone is told.
+
+        Returns the letter that tells it.
+        """
         summary = letter.summary
         twin = next((each for each in self._waiting if letter.rows and each.summary.id == summary.id), None)
         if twin:  # it was written, and read again by who got the lead back
             twin.ledger, twin.rows = letter.ledger, letter.rows
-            return
+            return twin
         last = next((each for each in reversed(self._waiting) if each.summary.incident == summary.incident), None)
         if last and last is not self._sending and _replaces(summary, last.summary):
             were = {number.label: number.before for number in last.summary.numbers}
@@ -129,12 +139,13 @@ class Courier:
             last.summary = replace(summary, before=last.summary.before, numbers=numbers)
             last.rows += letter.rows
             last.ledger = letter.ledger or last.ledger
-            return
+            return last
         self._waiting.append(letter)
         if len(self._waiting) > MOST_WAITING:
             oldest = next(each for each in self._waiting if each is not self._sending)
             self._set_aside(oldest, Undelivered("too many summaries are waiting", "overflow"))
         self._something.set()
+        return letter
 
     def recall(self, incident: str, thread: object) -> None:
         """The next about this incident goes to where it was told before this process began."""
@@ -160,11 +171,26 @@ class Courier:
 
     async def run(self) -> None:
         """Send what waits, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            await self._carry(group)
+
+    async def retire(self, running: asyncio.Task[None]) -> None:
+        """The channel is gone: what waits for it is set aside, and crossed out where that can be done now."""
+        running.cancel()
+        await asyncio.wait([running])
+        if self._waiting:
+            log.warning("channel_removed", channel=self.channel.name, dropped=len(self._waiting))
+        for letter in list(self._waiting):
+            self._end(letter, Outcome(datetime.now(UTC), error=GONE, set_aside=True))
+        async with asyncio.TaskGroup() as group:
+            self._record(group)
+
+    async def _carry(self, group: asyncio.TaskGroup) -> None:
         backoff = FIRST_BACKOFF
         while True:
             self._something.clear()
             self._drop_unwanted()
-            await self._record()
+            self._record(group)
             letter = self._sending = self._next()
             if letter is None:
                 await self._something.wait()
@@ -181,7 +207,7 @@ class Courier:
                     backoff = min(2 * backoff, MOST_BACKOFF)
             else:
                 backoff = FIRST_BACKOFF
-            await self._record()
+            self._record(group)
             rest = self.channel.pace - (time.monotonic() - started)
             await asyncio.sleep(max(rest, min(pause, MOST_OBEYED)))
 
@@ -204,21 +230,31 @@ class Courier:
         for letter in [each for each in self._waiting if not self.channel.wants(each.summary)]:
             self._end(letter, Outcome(datetime.now(UTC), error="the channel does not want it any more", set_aside=True))
 
-    async def _record(self) -> None:
-        """Note what came of each letter, where it is kept; what cannot be noted now is noted later."""
-        for letter in list(self._unrecorded):
-            try:
-                if letter.ledger and letter.rows and letter.outcome:
-                    await letter.ledger.tried(letter, letter.outcome)
-            except DatabaseError as error:
-                if str(error) not in self._said:
-                    self._said.add(str(error))
-                    log.warning("not_crossed_out", database=letter.summary.database, error=str(error))
-                continue
-            except Overtaken:
-                log.warning("overtaken", channel=self.channel.name, database=letter.summary.database)
-            if letter in self._unrecorded:  # else it was withdrawn meanwhile
-                self._unrecorded.remove(letter)
+    def _record(self, group: asyncio.TaskGroup) -> None:
+        """Note what came of each letter, where it is kept: for each database apart, as one may hang."""
+        self._unrecorded = [each for each in self._unrecorded if each.ledger and each.rows]
+        for database in dict.fromkeys(letter.summary.database for letter in self._unrecorded):
+            if database not in self._recording:
+                self._recording[database] = group.create_task(self._record_there(database))
+
+    async def _record_there(self, database: str) -> None:
+        """What cannot be noted now is noted later."""
+        try:
+            while letter := next((each for each in self._unrecorded if each.summary.database == database), None):
+                try:
+                    if letter.ledger and letter.rows and letter.outcome:
+                        await letter.ledger.tried(letter, letter.outcome)
+                except Overtaken:
+                    log.warning("overtaken", channel=self.channel.name, database=database)
+                if letter in self._unrecorded:  # else it was withdrawn meanwhile
+                    self._unrecorded.remove(letter)
+            self._something.set()
+        except DatabaseError as error:
+            if str(error) not in self._said:
+                self._said.add(str(error))
+                log.warning("not_crossed_out", database=database, error=str(error))
+        finally:
+            del self._recording[database]
 
     def _returned(self, letter: Letter, failure: Undelivered) -> None:
         """It could not be sent."""

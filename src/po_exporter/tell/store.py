@@ -105,6 +105,13 @@ class Store:
         if time.monotonic() - self._cleared > A_DAY:
             await self._clear()
 
+    async def forget(self) -> None:
+        """Keep nothing of it any more: who watches it again begins anew."""
+        why = "the database was not watched any more"
+        (row,) = await self._keep(sql.read("kept/forget.sql"), self._database, self.term, why)
+        if not row["leads"]:
+            raise Overtaken
+
     async def tried(self, letter: Letter, outcome: Outcome) -> None:
         """Keep what came of trying to send it."""
         thread = None if outcome.thread is None else json.dumps(outcome.thread)

@@ -60,6 +60,11 @@ class Teller:
         """Whether people have been told that the database cannot be read, and not yet that it can."""
         return self._incidents is not None and self._incidents.unreadable
 
+    @property
+    def open(self) -> frozenset[str]:
+        """The keys of the incidents that are open."""
+        return frozenset(incident.key for incident in self._incidents.open) if self._incidents else frozenset()
+
     async def observe(self, status: Status, still_wrong: Ask) -> list[Summary]:
         """What there is to tell of a status."""
         if not status.leader or not status.monitored:
