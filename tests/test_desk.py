@@ -14,7 +14,7 @@ from keeping import installed
 from parts.database import Database
 from parts.postgres import Server
 from parts.waiting import until
-from po_exporter.errors import QueryFailed, Unreachable
+from po_exporter.errors import NotLeading, QueryFailed, Unreachable
 from po_exporter.model import Status
 from po_exporter.tell.channel import Undelivered
 from po_exporter.tell.incidents import Sensitivity
@@ -55,6 +55,19 @@ class Watch:
     async def keep(self, query: str, *arguments: object) -> list[dict[str, object]]:
         async with self._lock:
             return [dict(row) for row in await self._database.fetch(query, *arguments)]
+
+
+class Memory(Watch):
+    """Another database, in which nothing is kept."""
+
+    def __init__(self) -> None:
+        self.status = Status("another", 60.0)
+        self.asked, self.busy = asyncio.Event(), asyncio.Event()
+        self.busy.set()
+
+    def polled(self, number: int, **wrong: int) -> None:
+        super().polled(number, **wrong)
+        self.status = replace(self.status, database="another", kept=None)
 
 
 @pytest.fixture
@@ -174,3 +187,137 @@ async def test_where_the_schema_is_gone_what_waits_there_goes_on(watch):
         await until(lambda: not office.channels[0].waiting, what="both to be told")
         office.close()
     assert [kind for _, kind in channel.taken] == ["opened", "opened"]
+
+
+async def test_what_was_refused_is_written_with_what_is_known_of_it_and_told_by_the_next(watch):
+    """The disk is full at first, and nobody takes what there is to tell until the process has been killed."""
+    keep = watch.keep
+    full = [True]
+
+    async def refusing(query: str, *arguments: object) -> list[dict[str, object]]:
+        if full[0] and "INSERT INTO po_exporter.outbox" in query:
+            raise QueryFailed("no space left on device")
+        return await keep(query, *arguments)
+
+    watch.keep = refusing
+    channel = Recorder(lambda _: Undelivered("not now", "server_error"))
+    async with asyncio.TaskGroup() as group:
+        office = Office([channel], TERMS, group)
+        watch.polled(0, unlinked_filled_order=1)
+        await office.observe(watch)
+        await until(lambda: channel.tries, what="a try although nothing was written")
+        watch.polled(1, unlinked_filled_order=5)
+        await office.observe(watch)  # the change is told in what waits, or waits for itself
+        full[0] = False
+        watch.polled(2, unlinked_filled_order=20)
+        await office.observe(watch)
+        office.close()  # as if it was killed
+    channel = Recorder()
+    async with asyncio.TaskGroup() as group:
+        office = Office([channel], TERMS, group)
+        watch.polled(3, unlinked_filled_order=20)
+        await office.observe(watch)
+        await until(lambda: not office.channels[0].waiting, what="all to be told")
+        office.close()
+    assert [kind for _, kind in channel.taken] == ["opened", "changed"]
+
+
+async def test_what_was_told_while_it_was_refused_is_not_told_again_by_the_next(watch):
+    keep = watch.keep
+    full = [True]
+
+    async def refusing(query: str, *arguments: object) -> list[dict[str, object]]:
+        if full[0] and "INSERT INTO po_exporter.outbox" in query:
+            raise QueryFailed("no space left on device")
+        return await keep(query, *arguments)
+
+    watch.keep = refusing
+    for number in range(3):
+        channel = Recorder()
+        async with asyncio.TaskGroup() as group:
+            office = Office([channel], TERMS, group)
+            watch.polled(2 * number, unlinked_filled_order=1)
+            await office.observe(watch)
+            await until(lambda o=office: not o.channels[0].waiting, what="all to be told")
+            full[0] = False
+            watch.polled(2 * number + 1, unlinked_filled_order=1)
+            await office.observe(watch)
+            office.close()
+        assert len(channel.taken) == (number == 0)
+    (row,) = await watch.keep("SELECT sent IS NOT NULL AS sent, thread FROM po_exporter.outbox")
+    assert row["sent"]
+    assert row["thread"], "where the message is, for what there will be to tell of it"
+
+
+async def test_an_alert_that_cannot_be_kept_is_to_be_asked_for_again_and_told_once(watch):
+    """Somebody holds a lock: Alertmanager is told that it was not taken, and comes again."""
+    keep = watch.keep
+    locked = [False]
+
+    async def slow(query: str, *arguments: object) -> list[dict[str, object]]:
+        if locked[0]:
+            raise Unreachable("no answer in time")
+        return await keep(query, *arguments)
+
+    watch.keep = slow
+    channel = Recorder()
+    async with asyncio.TaskGroup() as group:
+        office = Office([channel], TERMS, group)
+        watch.polled(0)
+        await office.observe(watch)
+        locked[0] = True
+        with pytest.raises(NotLeading):
+            await office.answer(watch, [SAMPLES["alert"]])
+        locked[0] = False
+        watch.polled(1)
+        await office.observe(watch)
+        assert office.channels[0].waiting == 0
+        await office.answer(watch, [replace(SAMPLES["alert"], id="again")])
+        await until(lambda: channel.taken, what="the alert")
+        await Store.take_over("trading", "another", keep)
+        with pytest.raises(NotLeading):
+            await office.answer(watch, [replace(SAMPLES["alert"], id="later")])
+        office.close()
+    assert len(channel.taken) == 1
+
+
+async def test_what_hangs_in_one_database_holds_up_nothing_of_another(watch):
+    """What was sent is to be crossed out there, and there is no answer."""
+    keep = watch.keep
+    hangs = asyncio.Event()
+
+    async def hanging(query: str, *arguments: object) -> list[dict[str, object]]:
+        if "crossed_out" in query:
+            hangs.set()
+            await asyncio.Event().wait()
+        return await keep(query, *arguments)
+
+    watch.keep = hanging
+    other = Memory()
+    channel = Recorder()
+    async with asyncio.TaskGroup() as group:
+        office = Office([channel], TERMS, group)
+        watch.polled(0, unlinked_filled_order=1)
+        await office.observe(watch)
+        await hangs.wait()
+        other.polled(0, unlinked_filled_order=1)
+        await office.observe(other)
+        await until(lambda: len(channel.taken) == 2, what="the one of the other database")
+        office.close()
+
+
+async def test_a_channel_that_comes_back_tells_nothing_of_what_waited_when_it_went(watch):
+    channel = Recorder(lambda _: Undelivered("not now", "server_error"))
+    async with asyncio.TaskGroup() as group:
+        office = Office([channel], TERMS, group)
+        watch.polled(0, unlinked_filled_order=1)
+        await office.observe(watch)
+        await until(lambda: channel.tries, what="a try")
+        office.configure([Recorder(name="another")], TERMS)
+
+        async def set_aside() -> bool:
+            rows = await watch.keep("SELECT error FROM po_exporter.outbox WHERE set_aside IS NOT NULL")
+            return [row["error"] for row in rows] == ["there is no such channel"]
+
+        await until(set_aside, what="it to be set aside where it is kept")
+        office.close()

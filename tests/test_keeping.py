@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 import yaml
 
@@ -291,17 +292,21 @@ async def test_without_the_right_to_it_all_goes_on_in_memory_and_that_is_said(ke
     assert len(slack.parents) == 1
 
 
+def write(file: Path, wanted: dict[str, Any]) -> Path:
+    file.write_text(yaml.safe_dump(wanted))
+    return file
+
+
 async def reloaded(exporter: Exporter, file: Path, wanted: dict[str, Any]) -> None:
     before = exporter.log.count('"reloaded"')
-    file.write_text(yaml.safe_dump(wanted))
+    write(file, wanted)
     exporter.signal(signal.SIGHUP)
     await until(lambda: exporter.log.count('"reloaded"') > before, what=lambda: f"the reload:\n{exporter.log}")
 
 
 async def test_another_way_to_the_same_database_is_no_other_one(kept, start, slack, tmp_path):
     file = tmp_path / "reloaded.yaml"
-    file.write_text(yaml.safe_dump(config(kept.reader_dsn, slack)))
-    running = await start(file)
+    running = await start(write(file, config(kept.reader_dsn, slack)))
     opened = await message_about(slack, UNLINKED)
     await until_outbox(kept, ("opened", "sent"))
     more = "&" if "?" in kept.reader_dsn else "?"
@@ -315,8 +320,7 @@ async def test_what_was_said_to_be_off_is_told_anew_where_it_is_watched_again(ke
     file = tmp_path / "reloaded.yaml"
     one = config(kept.reader_dsn, slack)
     other = config(proxy.reader_dsn, slack)
-    file.write_text(yaml.safe_dump(one))
-    running = await start(file)
+    running = await start(write(file, one))
     await message_about(slack, UNLINKED)
     await until_outbox(kept, ("opened", "sent"))
     for number, wanted in enumerate((other, {**one, "databases": {"elsewhere": {"dsn": kept.reader_dsn}}}, one), 1):
@@ -327,6 +331,28 @@ async def test_what_was_said_to_be_off_is_told_anew_where_it_is_watched_again(ke
     await heal(kept)
     await message_about(slack, HEALED)
     assert len(slack.parents) == 4
+
+
+async def test_through_a_pooler_it_is_kept_all_the_same_and_nothing_is_left_set_there(kept, start, slack, pooler):
+    """In a database whose sessions are read-only unless they say otherwise."""
+    await kept.execute(f'ALTER DATABASE "{kept.name}" SET default_transaction_read_only = on')
+    first = await start(config(pooler.reader_dsn, slack))
+    opened = await message_about(slack, UNLINKED)
+    await until_outbox(kept, ("opened", "sent"))
+    await killed(first)
+    await start(config(pooler.reader_dsn, slack))
+    await kept.execute("SET default_transaction_read_only = off")
+    await heal(kept)
+    await healed_in_place(slack, opened)
+    connection = await asyncpg.connect(pooler.reader_dsn, statement_cache_size=0)
+    try:
+        left = await connection.fetch(
+            "SELECT name FROM pg_settings WHERE source = 'session' AND name IN "
+            "('statement_timeout', 'lock_timeout', 'synchronous_commit', 'default_transaction_read_only')"
+        )
+    finally:
+        await connection.close()
+    assert left == []
 
 
 async def test_who_has_been_replaced_writes_nothing(kept):

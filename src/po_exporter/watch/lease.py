@@ -91,13 +91,32 @@ class Lease:
             if not self.holds:
                 raise Unreachable("the lead is not held")
             connection = self._held[0] if self._held else await self._session.connect()
+            longest = min(LONGEST_ASK, self._seconds / BEATS)
             try:
-                return await connection.fetch(query, *arguments, timeout=min(LONGEST_ASK, self._seconds / BEATS))
+                if self._assumed:
+                    return await self._ask_apart(connection, longest, query, *arguments)
+                return await connection.fetch(query, *arguments, timeout=longest)
             except DRIVER_ERRORS as error:
-                ours = translate(error)
-                if ours.ends_poll and self._assumed:  # else the next heartbeat finds out
-                    await self._session.close()
-                raise ours from None
+                raise translate(error) from None
+
+    async def _ask_apart(
+        self, connection: Connection, longest: float, query: str, *arguments: object
+    ) -> list[asyncpg.Record]:
+        """In a transaction that sets for itself what ``_connect`` sets for a session, as a pooler may be in between."""
+        milliseconds, done = round(1000 * longest), False
+        try:
+            await connection.execute(
+                f"BEGIN READ WRITE; SET LOCAL statement_timeout = {milliseconds};"
+                f" SET LOCAL lock_timeout = {milliseconds}; SET LOCAL synchronous_commit = local",
+                timeout=longest,
+            )
+            rows = await connection.fetch(query, *arguments, timeout=longest)
+            await connection.execute("COMMIT", timeout=longest)
+            done = True
+            return rows
+        finally:
+            if not done:
+                await self._session.close()
 
     async def run(self) -> None:
         """Get the lead when it is to be had, and keep it, until cancelled. The connection is closed before it ends."""
