@@ -180,6 +180,7 @@ async def test_another_database_under_the_same_name_inherits_no_incident():
             watch.status = status(number, only(1)[0])
             await office.observe(watch)
         await until(lambda: channel.taken, what="the opening to be sent")
+        await office.end("trading")
         office.forget("trading")
         for number in range(2, 6):
             watch.status = status(number, only(0)[0])
