@@ -17,6 +17,12 @@ class UsageError(PoExporterError):
     exit_status = 2
 
 
+class Stopped(PoExporterError):
+    """Somebody has stopped all writing."""
+
+    exit_status = 2
+
+
 class NotLeading(PoExporterError):
     """Another replica knows."""
 
@@ -115,6 +121,12 @@ class Missing(DatabaseError):
     """A table or column of the schema mapping is not in the database."""
 
     reason = "missing"
+
+
+class Refused(DatabaseError):
+    """One change of a row is not made, and nothing of it has happened: why."""
+
+    reason = "refused"
 
 
 class QueryFailed(DatabaseError):

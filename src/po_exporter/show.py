@@ -40,7 +40,7 @@ def progress(what: str) -> Iterator[None]:
 
 def show_status(statuses: Sequence[Status]) -> None:
     """Each database: the verdict, the numbers, every check, and the first rows that are wrong."""
-    console = _console()
+    console = terminal()
     for status in statuses:
         result = status.result
         console.print(Text.assemble((status.verdict, COLOURS[status.verdict]), f"  {status.database}"))
@@ -51,7 +51,7 @@ def show_status(statuses: Sequence[Status]) -> None:
         if rate:
             percent = "nothing is eligible" if rate.percent is None else f"{rate.percent:.4g} %"
             console.print(
-                f"as of {_time(result.as_of)}; link rate {percent} ({rate.links:,} of {rate.eligible:,} eligible)"
+                f"as of {stamp(result.as_of)}; link rate {percent} ({rate.links:,} of {rate.eligible:,} eligible)"
             )
         if result.known_verdict and result.verdict != result.known_verdict:
             console.print(f"what could be checked says {result.known_verdict}")
@@ -71,7 +71,7 @@ def show_status(statuses: Sequence[Status]) -> None:
 
 def show_doctor(remarks: Mapping[str, Sequence[Remark]], warnings: Sequence[str]) -> None:
     """What doctor found, database by database."""
-    console = _console()
+    console = terminal()
     for warning in warnings:
         console.print(Text.assemble(("advice", COLOURS[Level.ADVICE]), f"  {warning}"))
     for name, found in remarks.items():
@@ -87,7 +87,7 @@ def show_doctor(remarks: Mapping[str, Sequence[Remark]], warnings: Sequence[str]
 
 def show_install(database: str, outcome: Outcome) -> None:
     """What install has changed, or why it has not, and what the feed lacks beyond it."""
-    console = _console()
+    console = terminal()
     colour = COLOURS[Level.PROBLEM] if outcome.status == "refused" else COLOURS[Level.OK]
     unchanged = ", nothing was changed" if outcome.status == "refused" else ", all was as wanted already"
     said = unchanged if not outcome.changes else ""
@@ -102,13 +102,13 @@ def show_install(database: str, outcome: Outcome) -> None:
 
 def show_trail(trail: Trail) -> None:
     """A position and its orders, with the running quantity."""
-    console = _console()
+    console = terminal()
     word = ("agrees", "bold green") if trail.agrees else ("differs", "bold red")
     console.print(Text.assemble(word, f"  position {trail.id} of {trail.database}"))
     state = "active" if trail.active else "closed" if trail.active is False else "nobody knows whether it is active"
     console.print(
         Text(
-            f"{trail.trading_pair or ''} {trail.side or ''} {trail.quantity}, {state}, opened {_time(trail.opened_at)}"
+            f"{trail.trading_pair or ''} {trail.side or ''} {trail.quantity}, {state}, opened {stamp(trail.opened_at)}"
         )
     )
     if trail.reason:
@@ -119,7 +119,7 @@ def show_trail(trail: Trail) -> None:
     table.columns[1].min_width = max((len(order.id) for order in trail.orders), default=0)  # to be copied whole
     for order in trail.orders:
         counted = "" if order.filled else "dim"
-        cells = (_time(order.fill_time), order.id, order.side or "", order.status or "", order.filled_quantity or "",
+        cells = (stamp(order.fill_time), order.id, order.side or "", order.status or "", order.filled_quantity or "",
                  order.running_quantity)  # fmt: skip
         table.add_row(*(Text(cell, style=counted) for cell in cells))
     console.print(table)
@@ -138,8 +138,8 @@ def trail_json(trail: Trail) -> dict[str, object]:
         "account": trail.account,
         "side": trail.side,
         "is_active": trail.active,
-        "opened_at": _iso(trail.opened_at),
-        "closed_at": _iso(trail.closed_at),
+        "opened_at": iso(trail.opened_at),
+        "closed_at": iso(trail.closed_at),
         "current_quantity": trail.quantity,
         "signed_quantity": trail.signed_quantity,
         "contributing_orders": [
@@ -151,8 +151,8 @@ def trail_json(trail: Trail) -> dict[str, object]:
                 "quantity": order.quantity,
                 "filled_quantity": order.filled_quantity,
                 "average_fill_price": order.average_fill_price,
-                "created_at": _iso(order.created_at),
-                "fill_time": _iso(order.fill_time),
+                "created_at": iso(order.created_at),
+                "fill_time": iso(order.fill_time),
                 "counted": order.filled,
                 "running_quantity": order.running_quantity,
             }
@@ -167,7 +167,7 @@ def trail_json(trail: Trail) -> dict[str, object]:
     }
 
 
-def _console() -> Console:
+def terminal() -> Console:
     """Standard output; wide where it is a file or a pipe, so that nothing is folded for a screen that is not there."""
     console = Console()
     return console if console.is_terminal else Console(width=WIDE)
@@ -190,7 +190,7 @@ def _evidence(findings: Sequence[Finding]) -> Table:
         table.add_column(key, overflow="fold")
     for finding in findings:
         details = (_cut(finding.details.get(key)) for key in keys)
-        table.add_row(_time(finding.since), Text(finding.id), *details)
+        table.add_row(stamp(finding.since), Text(finding.id), *details)
     return table
 
 
@@ -199,9 +199,11 @@ def _cut(value: object) -> Text:
     return Text(text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…")
 
 
-def _time(time: datetime | None) -> str:
+def stamp(time: datetime | None) -> str:
+    """A time for a person, in UTC."""
     return f"{time:%Y-%m-%d %H:%M:%S}Z" if time else "unknown"
 
 
-def _iso(time: datetime | None) -> str | None:
+def iso(time: datetime | None) -> str | None:
+    """A time as ISO 8601."""
     return time.isoformat() if time else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 
 import structlog
@@ -13,11 +14,13 @@ from po_exporter.config import load as load_settings
 from po_exporter.config.settings import Email as EmailSettings
 from po_exporter.config.settings import Slack
 from po_exporter.database.session import Limits, Target
-from po_exporter.errors import ConfigError
+from po_exporter.errors import ConfigError, UsageError
 from po_exporter.expose.rules import JOB, PROJECT, RUNBOOKS, Ruled, RuledCheck, answered_by
 from po_exporter.expose.server import Listen, faults_of
 from po_exporter.install.wanted import FIXER, READER, Wanted
+from po_exporter.repair.rules import Rules
 from po_exporter.secret import Secret
+from po_exporter.sql import load_fixes
 from po_exporter.tell import teller as tell
 from po_exporter.tell.channel import Channel
 from po_exporter.tell.digest import Schedule
@@ -78,6 +81,52 @@ def to_install(config: Config, name: str) -> Wanted:
     groups = ((database.dsn, READER), (database.direct_dsn, READER), (database.fix_dsn, FIXER))
     members = [(Target(name, secret).user, group) for secret, group in groups if secret]
     return Wanted(database.mapping, feed=config.monitor.mode != "scan", members=tuple(dict.fromkeys(members)))
+
+
+def rules_for_fixes(config: Config, name: str) -> Rules:
+    """What may be written in one database, as far as the configuration says."""
+    fix, environment = config.fix, config.databases[name].environment
+    flags = {
+        "position_order_relationship": (config.feature_flags.position_order_relationship, tuple(load_fixes())),
+        "position_order_auto_linking": (config.feature_flags.position_order_auto_linking, ("link_order",)),
+    }
+    closed: dict[str, str] = {}
+    shares: dict[str, int] = {}
+    for flag_name, (flag, fixes) in flags.items():
+        if flag is None:
+            continue
+        if not flag.enabled or not flag.covers(environment):
+            where = "is off" if not flag.enabled else f"is not for the environment {environment}"
+            closed |= dict.fromkeys(fixes, f"feature_flags.{flag_name} {where}")
+        shares |= {each: min(flag.rollout_percentage, shares.get(each, 100)) for each in fixes}
+    mismatch = config.checks["quantity_mismatch"]
+    return Rules(
+        allow=frozenset(fix.allow),
+        max_per_run=fix.max_per_run,
+        max_per_hour=fix.max_per_hour,
+        max_quantity=fix.max_quantity,
+        quiet_period=fix.quiet_period,
+        attempts=fix.attempts,
+        tolerance=mismatch.tolerance or Decimal(0),
+        stopped="fix.stop is set" if fix.stop else None,
+        closed=closed,
+        shares=shares,
+    )
+
+
+def fixer(config: Config, name: str) -> Target:
+    """Where is written, and as whom. Raises UsageError where nobody may."""
+    dsn = config.databases[name].fix_dsn
+    if dsn is None:
+        raise UsageError(
+            f"databases.{name}.fix_dsn is not set: it names the role that may write, and nothing else may."
+        )
+    return Target(name, dsn)
+
+
+def sealing(config: Config, name: str) -> Target:
+    """Where records are sealed, and as whom."""
+    return _direct(name, config.databases[name])
 
 
 def ruled(config: Config, job: str, runbooks: str) -> Ruled:

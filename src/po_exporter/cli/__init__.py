@@ -13,6 +13,7 @@ import structlog
 
 from po_exporter import __version__, log
 from po_exporter.cli.ask import check, doctor, trail
+from po_exporter.cli.fix import fix_group
 from po_exporter.cli.notify import notify_group
 from po_exporter.cli.options import OK, UNKNOWN
 from po_exporter.cli.prepare import config_group, dashboards, install_command, rules
@@ -63,5 +64,17 @@ def cli(config_file: Path | None) -> None:  # noqa: ARG001  # read by the comman
     log.configure()
 
 
-for command in (run, demo, check, doctor, trail, install_command, notify_group, config_group, rules, dashboards):
+for command in (
+    run,
+    demo,
+    check,
+    doctor,
+    trail,
+    fix_group,
+    install_command,
+    notify_group,
+    config_group,
+    rules,
+    dashboards,
+):
     cli.add_command(command)

@@ -63,7 +63,11 @@ class Presenter:
             setting, value = check.off_when
             if str(getattr(self.mapping.positions, setting, "")).lower() == value:
                 return f"schemas.{self.mapping.name}.positions.{setting} is {value}"
-        for role, column in sorted(self._sources(name for name in check.needs if not name.endswith(OPTIONAL))):
+        return self.unmapped(check.needs)
+
+    def unmapped(self, needs: Iterable[str]) -> str | None:
+        """Which of the canonical columns named is not mapped; None where each is that has to be."""
+        for role, column in sorted(self._sources(name for name in needs if not name.endswith(OPTIONAL))):
             if column not in self._side(role).columns:
                 return f"schemas.{self.mapping.name}.{role}.columns.{column} is not mapped"
         return None

@@ -1,7 +1,8 @@
 """One connection to one database: opened when it is needed, given up when it is of no more use, and never left behind.
 
 A transaction here is a snapshot: REPEATABLE READ, READ ONLY, with every deadline set inside it before anything takes
-the snapshot. ``SET LOCAL`` and not startup parameters, because a transaction pooler may drop or mix those up.
+the snapshot. ``SET LOCAL`` and not startup parameters, because a transaction pooler may drop or mix those up. One that
+writes is READ COMMITTED instead: what it looks at again, it sees as it is by then.
 """
 
 from __future__ import annotations
@@ -181,8 +182,10 @@ class Session:
         return connection
 
     @asynccontextmanager
-    async def snapshot(self, limits: Limits, mapping: SchemaMapping) -> AsyncIterator[Snapshot]:
-        """A snapshot of the mapping's two tables.
+    async def snapshot(
+        self, limits: Limits, mapping: SchemaMapping, *, writes: bool = False
+    ) -> AsyncIterator[Snapshot]:
+        """A snapshot of the mapping's two tables; or a transaction that ``writes``, where each statement has its own.
 
         Raises DatabaseError. Whatever goes wrong in it, the server is left without our transaction: rolled back, or
         its query cancelled and the connection closed.
@@ -192,14 +195,14 @@ class Session:
         connection = await self.connect()
         try:
             try:
-                why_unlocked = await self._begin(connection, limits, mapping)
+                why_unlocked = await self._begin(connection, limits, mapping, writes=writes)
             except Unreachable:
                 if connection is not reused:
                     raise
                 # Its end went unnoticed since the last snapshot; that says nothing of the database as it is now.
                 await self.close()
                 connection = await self.connect()
-                why_unlocked = await self._begin(connection, limits, mapping)
+                why_unlocked = await self._begin(connection, limits, mapping, writes=writes)
             orders, positions = mapping.orders.table, mapping.positions.table
             row = await connection.fetchrow(
                 sql.read("introspect.sql"), orders.schema, orders.name, positions.schema, positions.name
@@ -238,7 +241,9 @@ class Session:
             if self._backend:
                 self._given_up.append(self._backend)
 
-    async def _begin(self, connection: Connection, limits: Limits, mapping: SchemaMapping) -> str | None:
+    async def _begin(
+        self, connection: Connection, limits: Limits, mapping: SchemaMapping, *, writes: bool
+    ) -> str | None:
         """Begin, with deadlines, then locks; why there are none, or None."""
         settings = {
             "statement_timeout": _milliseconds(limits.statement),
@@ -253,7 +258,8 @@ class Session:
             settings["transaction_timeout"] = _milliseconds(limits.poll + timedelta(seconds=1))
         if self._looks_for_us:
             settings["client_connection_check_interval"] = _milliseconds(CLIENT_CHECK)
-        statements = ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"]
+        isolation = "READ COMMITTED READ WRITE" if writes else "REPEATABLE READ READ ONLY"
+        statements = [f"BEGIN ISOLATION LEVEL {isolation}"]
         statements += [f"SET LOCAL {name} = {value}" for name, value in settings.items()]
         statements += ["SAVEPOINT locks"]
         try:
@@ -263,7 +269,7 @@ class Session:
                 raise
             self._looks_for_us = False  # a server on Windows cannot
             await _execute(connection, "ROLLBACK")
-            return await self._begin(connection, limits, mapping)
+            return await self._begin(connection, limits, mapping, writes=writes)
         tables = ", ".join(quote_table(table) for table in (mapping.orders.table, mapping.positions.table))
         try:
             # TRUNCATE and rewrites are not MVCC-safe: without this an old snapshot would see an empty table.

@@ -1,4 +1,4 @@
-"""The SQL that po-exporter runs, in files that a DBA can read, and the loader of the checks among them.
+"""The SQL that po-exporter runs, in files that a DBA can read, and the loader of the checks and fixes among them.
 
 A check is one file: a header of ``-- key: value`` lines, then one query over the canonical relations that returns
 ``id, since, details``. docs/own-checks.md says what both may use.
@@ -7,7 +7,7 @@ A check is one file: a header of ``-- key: value`` lines, then one query over th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
@@ -72,6 +72,34 @@ class CheckFile:
     tolerance: Decimal | None = None
     off_when: tuple[str, str] | None = None
     runbook: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FixFile:
+    """One fix as its file describes it: the checks whose findings it mends, and the canonical columns that it needs.
+
+    Its query yields every row that it could be about: the order's ``id``, its ``link``, the ``target`` of the link that
+    it would have, its ``quantity``, the ``proof`` that this is safe, and the ``refusal`` where it is not.
+    """
+
+    name: str
+    help: str
+    mends: tuple[str, ...]
+    needs: frozenset[str]
+
+    @property
+    def path(self) -> str:
+        """Where ``read`` finds its query."""
+        return f"fixes/{self.name}.sql"
+
+
+def load_fixes() -> dict[str, FixFile]:
+    """Our fixes by name, in the order in which they are made: what takes away before what adds."""
+    found = {}
+    for name in ("unlink_orphan", "link_order"):
+        header, _ = _read_header(read(f"fixes/{name}.sql"), name, ("help", "mends", "needs"))
+        found[name] = FixFile(name, header["help"], tuple(header["mends"].split()), frozenset(header["needs"].split()))
+    return found
 
 
 def read(name: str) -> str:
@@ -222,7 +250,7 @@ def _priority(text: str) -> Priority:
     return "high" if text == "high" else "medium" if text == "medium" else "low"
 
 
-def _read_header(text: str, path: str) -> tuple[dict[str, str], dict[str, int]]:
+def _read_header(text: str, path: str, keys: Sequence[str] = KEYS) -> tuple[dict[str, str], dict[str, int]]:
     """The header's values and the line of each; it ends at the first line that is no comment, or an
     empty one: what follows that is for the reader."""
     header: dict[str, str] = {}
@@ -237,9 +265,9 @@ def _read_header(text: str, path: str) -> tuple[dict[str, str], dict[str, int]]:
                 header[last] = f"{header[last]} {line.lstrip('- ').rstrip()}".strip()
             continue
         key, value = match.groups()
-        if key not in KEYS:
-            near = get_close_matches(key, KEYS, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; a header has {', '.join(KEYS)}"
+        if key not in keys:
+            near = get_close_matches(key, keys, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; a header has {', '.join(keys)}"
             raise CheckFileError(path, number, f"unknown key {key!r} in the header{hint}")
         if key in header:
             raise CheckFileError(path, number, f"{key} stands twice in the header")

@@ -1,0 +1,135 @@
+"""What a person sees of fixes on a terminal, and a machine as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from rich.table import Table
+from rich.text import Text
+
+from po_exporter.repair.apply import Made, Order
+from po_exporter.repair.plan import Change, Plan
+from po_exporter.repair.record import Entry, Verification
+from po_exporter.show import iso, stamp, terminal
+
+GOOD, BAD, DIM = "bold green", "bold red", "dim"
+SHOWN = 100
+"""Rows that a terminal shows of one kind; JSON has all."""
+
+
+def show_plans(plans: Sequence[Plan]) -> None:
+    """Each database: what would be made, what is safe and held back, what is not touched, and what no fix mends."""
+    console = terminal()
+    for plan in plans:
+        made = [change for change in plan.changes if change.made]
+        held = [change for change in plan.changes if change.held_back]
+        refused = [change for change in plan.changes if change.refusal]
+        console.print(
+            Text.assemble((plan.database, "bold"), f"  as of {stamp(plan.as_of)}: {len(made):,} to be made, "
+                          f"{len(held):,} safe but held back, {len(refused):,} not safe"),
+            soft_wrap=True,
+        )  # fmt: skip
+        for title, style, changes in (
+            ("would be made", GOOD, made), ("safe, but held back", "yellow", held), ("not touched", DIM, refused),
+        ):  # fmt: skip
+            if changes:
+                console.print(Text(f"\n{title}", style=style))
+                console.print(_changes(changes[:SHOWN]))
+                if len(changes) > SHOWN:
+                    console.print(f"and {len(changes) - SHOWN:,} more; --format json shows all of them", style=DIM)
+        for left in plan.left:
+            console.print(Text(f"{left.check}: {left.count:,} findings; {left.reason}"), soft_wrap=True)
+        for name, why in plan.off:
+            console.print(Text(f"{name} is off: {why}", style=DIM), soft_wrap=True)
+
+
+def plan_json(plan: Plan) -> dict[str, object]:
+    """A plan as JSON values."""
+    return {
+        "database": plan.database,
+        "as_of": iso(plan.as_of),
+        "changes": [{**asdict(change), "made": change.made} for change in plan.changes],
+        "left": [asdict(each) for each in plan.left],
+        "off": [{"fix": name, "reason": why} for name, why in plan.off],
+    }
+
+
+def show_made(run: str | None, made: Sequence[Made]) -> None:
+    """What came of each change."""
+    console = terminal()
+    for each in made:
+        word = (f"record {each.record}", GOOD) if each.record else ("refused", BAD)
+        said = each.refusal or _moved(each.before, each.after)
+        console.print(Text.assemble(word, f"  {each.fix} {each.id}: {said}"), soft_wrap=True)
+    if any(each.record for each in made):
+        console.print(
+            f"run {run}: the next poll says whether it helped; po-exporter fix undo --run {run} takes it back"
+        )
+    elif not made:
+        console.print("there is nothing to be made")
+
+
+def made_json(made: Made) -> dict[str, object]:
+    """What came of a change, as JSON values."""
+    return asdict(made)
+
+
+def show_order(order: Order, position: str | None) -> None:
+    """An order whose link is to be changed by hand, before and after."""
+    console = terminal()
+    described = " ".join(part for part in (order.trading_pair, order.side, order.quantity, order.status) if part)
+    console.print(Text(f"order {order.id}: {described}"), soft_wrap=True)
+    console.print(Text(_moved({"position_id": order.link}, {"position_id": position})), soft_wrap=True)
+
+
+def show_entries(entries: Sequence[Entry]) -> None:
+    """Records, as they were given."""
+    console = terminal()
+    table = Table(
+        "record", "at", "run", "fix", "row", "change", "by", "why", box=None, pad_edge=False, header_style=DIM
+    )
+    for entry in entries:
+        kept = f" (a trigger changed {', '.join(entry.by_trigger)})" if entry.by_trigger else ""
+        table.add_row(
+            str(entry.id), stamp(entry.at), entry.run, Text(entry.fix), Text(f"{entry.entity} {entry.entity_id}"),
+            Text(_moved(entry.before, entry.after) + kept), Text(entry.actor), Text(entry.reason),
+        )  # fmt: skip
+    console.print(table if entries else "nothing was changed yet")
+
+
+def entry_json(entry: Entry) -> dict[str, object]:
+    """A record as JSON values."""
+    return {**asdict(entry), "at": iso(entry.at)}
+
+
+def show_verification(database: str, found: Verification) -> None:
+    """Whether the chain holds."""
+    console = terminal()
+    if found.broken:
+        console.print(Text.assemble(("broken", BAD), f"  {database}: record {found.broken}: {found.why}"))
+    else:
+        console.print(Text.assemble(("holds", GOOD), f"  {database}: {found.sealed:,} records, as they were written"))
+    if found.head:
+        console.print(f"its head is {found.head}; who keeps that elsewhere sees whether the newest were cut off")
+    if found.unsealed:
+        console.print(f"{found.unsealed:,} records are not sealed yet, from record {found.first_unsealed} on")
+
+
+def verification_json(found: Verification) -> dict[str, object]:
+    """The same as JSON values."""
+    return asdict(found)
+
+
+def _changes(changes: Sequence[Change]) -> Table:
+    table = Table("fix", "order", "change", "why", box=None, pad_edge=False, header_style=DIM)
+    table.columns[1].no_wrap = True  # to be copied whole
+    for change in changes:
+        why = change.refusal or (f"{change.held_back}; {change.proof}" if change.held_back else change.proof) or ""
+        moved = "" if change.refusal else _moved({"position_id": change.link}, {"position_id": change.target})
+        table.add_row(change.fix, Text(change.id), Text(moved), Text(why))
+    return table
+
+
+def _moved(before: Mapping[str, str | None], after: Mapping[str, str | None]) -> str:
+    return ", ".join(f"{name}: {before.get(name) or 'none'} -> {value or 'none'}" for name, value in after.items())
