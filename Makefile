@@ -13,7 +13,7 @@ UV := 0.13.9
 # ARGS is passed on: make demo ARGS="--rate 50 --duration 60"
 ARGS ?=
 
-.PHONY: demo test lint bench chaos lock generated clean parts
+.PHONY: demo test lint bench chaos corpus lock generated clean parts
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -44,6 +44,10 @@ lint: $(VENV)/.test
 # Hours: thousands of polls under hostile writers on every version, into docs/exactness.md.
 chaos: $(VENV)/.test parts $(patsubst %,.cache/postgres/%/bin/postgres,$(POSTGRES) $(OLDER_POSTGRES))
 	PYTHONPATH=tests $(BIN)/python -m exactness $(ARGS)
+
+# Minutes: situations in which a link could be guessed, into docs/ambiguity.md.
+corpus: $(VENV)/.test parts
+	PYTHONPATH=tests $(BIN)/python -m ambiguity $(ARGS)
 
 bench: $(VENV)/.test
 	@$(BIN)/python -m bench $(ARGS)

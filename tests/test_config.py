@@ -231,7 +231,9 @@ WARNED = {
     "{d}notify: {{email: {{host: x, to: {{high: [a@b.example]}}}}}}": "not notify.email.from",
     "{d}notify: {{email: {{host: x, from: a@b.example}}}}": "nobody is named under notify.email.to",
     "{d}notify: {{email: {{password: x, starttls: optional}}}}": "may go over the network as it is",
-    "{d}fix: {{allow: [unlink_orphan]}}": "fix.allow names fixes, but this version makes none yet.",
+    "{d}fix: {{allow: [unlink_orphan]}}": (
+        "fix.allow names fixes: `po-exporter fix apply` makes them; the sidecar makes none by itself yet."
+    ),
     "{d}checks: {{link_rate: {{priority: low}}}}": "has no effect",
 }
 

@@ -108,7 +108,8 @@ def test_a_plan_says_what_it_would_do_and_why_and_what_it_would_not_and_writes_n
         TWINS[1]: ("link_order", A2, False),
     }
     assert plan[LOST]["proof"] == (
-        f"position {A1} lacks exactly 1.00000000, and nothing else of BTC/USD is wrong at that time"
+        f"position {A1} lacks exactly 1.00000000; no other position of BTC/USD was open then, and no other order of it "
+        "belongs nowhere"
     )
     assert plan[TWINS[0]]["refusal"] == f"order {TWINS[1]} may belong there as well"
     assert plan[ORPHAN]["proof"] == f"no position has the id {GONE}"

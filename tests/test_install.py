@@ -106,7 +106,7 @@ def test_after_it_the_incremental_mode_follows(filled, po):
     assert finished.stdout.splitlines() == [
         f"installed  {filled.name}",
         "- made the roles po_exporter_admin, po_exporter_reader, po_exporter_fixer and po_exporter_sealer",
-        "- made the schema po_exporter, version 2",
+        "- made the schema po_exporter, version 3",
         "- granted SELECT on public.orders and public.positions to po_exporter_reader and po_exporter_fixer",
         "- granted UPDATE of position_id of public.orders to po_exporter_fixer",
         "- granted UPDATE of quantity, entry_price and realized_pnl of public.positions to po_exporter_fixer",

@@ -96,7 +96,7 @@ def _writes(settings: Settings) -> Iterator[str]:
 def _not_yet(settings: Settings) -> Iterator[str]:
     """Settings that are understood, and wait for a version that acts on them."""
     if settings.fix.allow:
-        yield "fix.allow names fixes, but this version makes none yet."
+        yield "fix.allow names fixes: `po-exporter fix apply` makes them; the sidecar makes none by itself yet."
     if settings.reconcile.enabled:
         yield "reconcile.enabled is on, but this version does not reconcile yet."
     if settings.link.enabled:

@@ -3,10 +3,10 @@
 -- needs: orders.id orders.position_id orders.trading_pair orders.filled orders.counts orders.contribution
 --        orders.fill_time orders.past_grace orders.created_at orders.filled_at? orders.updated_at? orders.account?
 --        positions.id positions.trading_pair positions.signed_quantity positions.compared positions.opened_at
---        positions.closed_at? positions.updated_at? positions.account? ledger.quantity ledger.unknown
+--        positions.closed_at? positions.is_active? positions.updated_at? positions.account? ledger.quantity ledger.unknown
 --
--- Safe because it is the only thing wrong there, and this one link makes all of it right: of the positions of its pair and
--- account that it may have filled in, one alone differs from the sum of its orders, by exactly what it filled; and of the
+-- Safe because there is one place for it and one order for that place, and this one link makes all of it right: one
+-- position alone of its pair and account was open when it may have filled, and lacks exactly what it filled; and of the
 -- orders of that pair and account that may have filled in that position, it alone belongs nowhere. What may be is taken
 -- widely: an unknown pair, account or time rules nothing out, and clocks may differ by the grace.
 SELECT * FROM (
@@ -28,6 +28,7 @@ WITH fills AS NOT MATERIALIZED (
     SELECT d.* FROM (
         SELECT p.id, p.trading_pair, p.account, p.opened_at, p.closed_at,
                greatest(p.opened_at, p.closed_at, p.updated_at) AS touched,
+               p.compared AND p.signed_quantity <> 0 AND (p.is_active IS FALSE OR p.closed_at IS NOT NULL) AS closed_not_flat,
                CASE WHEN l.unknown IS TRUE THEN NULL WHEN p.compared THEN p.signed_quantity - coalesce(l.quantity, 0)
                     WHEN :closed_quantity = 'kept_flat' THEN -coalesce(l.quantity, 0) END AS gap
         FROM positions p LEFT JOIN ledger l ON l.position_id = p.id) d
@@ -42,52 +43,92 @@ WITH fills AS NOT MATERIALIZED (
                        AND (d.closed_at IS NULL OR o.earliest <= d.closed_at + :grace)
     WHERE o.position_id IS NULL AND o.filled AND o.past_grace
     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
-), judged AS (
-    SELECT o.*, d.id AS position, d.touched AS position_touched, d.gap, other.id AS other_position, rival.id AS rival
-    FROM found o
-    LEFT JOIN lacking d ON o.fits = 1 AND d.id::text = o.target
-    LEFT JOIN LATERAL (
-        SELECT e.id FROM lacking e
-        WHERE d.id IS NOT NULL AND e.id <> d.id AND coalesce(e.trading_pair = o.trading_pair, true)
-          AND (NOT :compares_accounts OR coalesce(e.account = o.account, true))
-          AND coalesce(o.latest >= e.opened_at - :grace, true) AND coalesce(o.earliest <= e.closed_at + :grace, true)
-        LIMIT 1) other ON true
-    LEFT JOIN LATERAL (
-        SELECT r.id FROM loose r
-        WHERE d.id IS NOT NULL AND r.id <> o.id
-          AND (r.position_id = d.id
-               OR (coalesce(r.trading_pair = d.trading_pair, true)
-                   AND (NOT :compares_accounts OR coalesce(r.account = d.account, true))
-                   AND coalesce(r.latest >= d.opened_at - :grace, true)
-                   AND coalesce(r.earliest <= d.closed_at + :grace, true)))
-        LIMIT 1) rival ON true
+), matched AS MATERIALIZED (
+    SELECT o.id, o.contribution, o.trading_pair, o.account, o.fill_time, o.created_at, o.earliest, o.latest, o.touched,
+           d.id AS position, d.account AS position_account, d.opened_at, d.closed_at, d.touched AS position_touched, d.gap,
+           d.closed_not_flat
+    FROM found o JOIN lacking d ON d.id::text = o.target
+    WHERE o.fits = 1
+), places AS MATERIALIZED (
+    -- Where else it may have filled: in a position of its pair, or in one whose pair nobody knows.
+    SELECT m.id, min(p.id::text) AS position
+    FROM matched m JOIN positions p ON p.trading_pair = m.trading_pair
+    WHERE p.id <> m.position AND (NOT :compares_accounts OR coalesce(p.account = m.account, true))
+      AND coalesce(m.latest >= p.opened_at - :grace, true) AND coalesce(m.earliest <= p.closed_at + :grace, true)
+    GROUP BY 1
+    UNION ALL
+    SELECT m.id, min(p.id::text)
+    FROM matched m JOIN positions p ON p.trading_pair IS NULL
+    WHERE (NOT :compares_accounts OR coalesce(p.account = m.account, true))
+      AND coalesce(m.latest >= p.opened_at - :grace, true) AND coalesce(m.earliest <= p.closed_at + :grace, true)
+    GROUP BY 1
+), rivals AS MATERIALIZED (
+    -- Which other order may belong there, or belongs nowhere and is linked there: as above.
+    SELECT m.id, min(r.id::text) AS rival
+    FROM matched m JOIN loose r ON r.trading_pair = m.trading_pair
+    WHERE r.id <> m.id AND (NOT :compares_accounts OR coalesce(r.account = m.position_account, true))
+      AND coalesce(r.latest >= m.opened_at - :grace, true) AND coalesce(r.earliest <= m.closed_at + :grace, true)
+    GROUP BY 1
+    UNION ALL
+    SELECT m.id, min(r.id::text)
+    FROM matched m JOIN loose r ON r.trading_pair IS NULL
+    WHERE r.id <> m.id AND (NOT :compares_accounts OR coalesce(r.account = m.position_account, true))
+      AND coalesce(r.latest >= m.opened_at - :grace, true) AND coalesce(r.earliest <= m.closed_at + :grace, true)
+    GROUP BY 1
+    UNION ALL
+    SELECT m.id, min(r.id::text) FROM matched m JOIN loose r ON r.position_id = m.position GROUP BY 1
+), parts AS MATERIALIZED (
+    -- The orders of the position with this one among them, and between which moments each filled; those on the opening
+    -- side, which is that of what is left, or of the first, where nothing is.
+    SELECT s.*, sign(s.contribution) = coalesce(
+               nullif(sign(sum(s.contribution) OVER one), 0),
+               sign(first_value(s.contribution) OVER (one ORDER BY s.fill_time, s.id))) AS opens
+    FROM (SELECT m.id AS matched, f.id, f.contribution, f.earliest, f.latest, f.fill_time, f.touched
+          FROM matched m JOIN fills f ON f.position_id = m.position
+          UNION ALL
+          SELECT m.id, m.id, m.contribution, m.earliest, m.latest, m.fill_time, m.touched FROM matched m) s
+    WINDOW one AS (PARTITION BY s.matched)
+), ways AS MATERIALIZED (
+    -- Its way from zero, on one side, at zero at its end alone, in whatever order they may have filled: at each closing one,
+    -- what was certainly opened before it is more than what may have been closed by then.
+    SELECT c.matched, bool_or(c.opened < c.closed OR (c.opened = c.closed AND (c.opened, c.closed) <> (c.opens, c.closes)))
+               AS crosses
+    FROM (SELECT e.matched, e.asks,
+                 sum(e.opening) OVER (PARTITION BY e.matched ORDER BY e.at, e.asks) AS opened,
+                 sum(e.closing) OVER (PARTITION BY e.matched ORDER BY e.until, e.asks) AS closed,
+                 sum(e.opening) OVER (PARTITION BY e.matched) AS opens,
+                 sum(e.closing) OVER (PARTITION BY e.matched) AS closes
+          FROM (SELECT p.matched, false AS asks, p.latest AS at, p.earliest AS until,
+                       CASE WHEN p.opens THEN abs(p.contribution) ELSE 0 END AS opening,
+                       CASE WHEN p.opens THEN 0 ELSE abs(p.contribution) END AS closing
+                FROM parts p
+                UNION ALL
+                SELECT p.matched, true, p.earliest, p.latest, 0, 0 FROM parts p WHERE NOT p.opens) e) c
+    WHERE c.asks
+    GROUP BY 1
 ), walked AS (
-    -- The position's way with this order in it: from zero, on one side, and at zero at its end alone.
-    SELECT j.*, way.crosses, way.last_touched
-    FROM judged j
-    LEFT JOIN LATERAL (
-        SELECT bool_or(w.running = 0 AND NOT w.last) OR (min(w.running) < 0 AND max(w.running) > 0) AS crosses,
-               max(w.touched) AS last_touched
-        FROM (SELECT sum(s.contribution) OVER way AS running, s.touched,
-                     lead(s.id) OVER way IS NULL AS last
-              FROM (SELECT f.id, f.contribution, f.fill_time, f.created_at, f.touched FROM fills f
-                    WHERE f.position_id = j.position
-                    UNION ALL SELECT j.id, j.contribution, j.fill_time, j.created_at, j.touched) s
-              WINDOW way AS (ORDER BY s.fill_time, s.created_at, s.id)) w
-    ) way ON j.position IS NOT NULL AND j.other_position IS NULL AND j.rival IS NULL
+    SELECT o.*, m.position, m.position_touched, m.gap, m.closed_not_flat, way.crosses, part.last_touched,
+           e.position AS other_position, r.rival
+    FROM found o
+    LEFT JOIN matched m ON m.id = o.id
+    LEFT JOIN ways way ON way.matched = o.id
+    LEFT JOIN (SELECT matched, max(touched) AS last_touched FROM parts GROUP BY 1) part ON part.matched = o.id
+    LEFT JOIN (SELECT id, min(position) AS position FROM places GROUP BY 1) e ON e.id = o.id
+    LEFT JOIN (SELECT id, min(rival) AS rival FROM rivals GROUP BY 1) r ON r.id = o.id
 )
 SELECT w.id::text AS id, NULL::text AS link, w.position::text AS target, abs(w.contribution)::text AS quantity,
-       'position ' || w.position::text || ' lacks exactly ' || w.gap::text || ', and nothing else of '
-           || w.trading_pair || ' is wrong at that time' AS proof,
+       'position ' || w.position::text || ' lacks exactly ' || w.gap::text || '; no other position of '
+           || w.trading_pair || ' was open then, and no other order of it belongs nowhere' AS proof,
        CASE WHEN w.trading_pair IS NULL THEN 'its trading pair is not known'
             WHEN w.contribution IN ('NaN', 'Infinity', '-Infinity') THEN 'its side or quantity cannot be read'
             WHEN :compares_accounts AND w.account IS NULL THEN 'its account is not known'
             WHEN w.fits = 0 THEN 'no position of its pair lacks exactly what it filled'
             WHEN w.fits > 1 THEN w.fits::text || ' positions lack exactly what it filled'
             WHEN w.other_position IS NOT NULL
-                 THEN 'position ' || w.other_position::text || ' may lack it as well'
-            WHEN w.rival IS NOT NULL THEN 'order ' || w.rival::text || ' may belong there as well'
-            WHEN w.crosses THEN 'with it, the position would be at zero, or beyond, before its last order'
+                 THEN 'position ' || w.other_position || ' was open then, too'
+            WHEN w.rival IS NOT NULL THEN 'order ' || w.rival || ' may belong there as well'
+            WHEN w.closed_not_flat THEN 'position ' || w.position::text || ' is closed, and not at zero'
+            WHEN w.crosses THEN 'with it, the position may have been at zero, or beyond, before its last order'
             WHEN w.touched > :quiet_since THEN 'the order was changed within the quiet period'
             WHEN greatest(w.position_touched, w.last_touched) > :quiet_since
                  THEN 'the position, or an order of it, was changed within the quiet period'
