@@ -343,3 +343,59 @@ def test_the_fixer_is_the_one_who_writes(desk):
     refused = desk("fix", "apply", "--yes")
     assert refused.status == 3
     assert desk.rows() == before
+
+
+def test_reconciling_says_what_was_wrong_what_was_made_and_what_is_wrong_now(desk):
+    (found,) = desk.json("reconcile", "--auto-fix", status=1)["databases"]
+
+    def counts(when: str) -> dict[str, int]:
+        return {check["name"]: check["count"] for check in found[when]["checks"] if check["count"]}
+
+    assert counts("before") == {
+        "unlinked_filled_order": 3, "orphaned_position_reference": 1, "quantity_mismatch": 2,
+        "position_without_orders": 1,
+    }  # fmt: skip
+    # The order that names nothing belongs nowhere now, which is what it was all the time.
+    assert counts("after") == {"unlinked_filled_order": 3, "quantity_mismatch": 1, "position_without_orders": 1}
+    assert {change["id"] for change in found["changes"] if change["record"]} == {LOST, ORPHAN}
+    assert found["error"] is None
+    shown = desk("reconcile")
+    assert shown.status == 1
+    rows = "1 position_without_orders, 1 quantity_mismatch, 3 unlinked_filled_order\n"
+    assert shown.stdout.startswith(f"trading before: CRITICAL: {rows}")
+    assert shown.stdout.endswith(f"trading after: CRITICAL: {rows}")
+
+
+def test_reconciling_writes_nothing_unless_it_is_told_to(desk):
+    before = desk.rows()
+    (found,) = desk.json("reconcile", status=1)["databases"]
+    assert (found["run"], found["changes"]) == (None, [])
+    assert sum(change["made"] for change in found["plan"]["changes"]) == 2
+    assert desk("reconcile", "--fail-on", "never").status == 0
+    assert desk.rows() == before
+    desk.more = {"reconcile": {"auto_fix": True}}
+    desk("reconcile")
+    assert desk.rows() != before
+
+
+def test_reconciling_where_nothing_may_be_written_plans(desk):
+    """As the guide's own block has it, which sets the switch and no role."""
+    before = desk.rows()
+    config = desk.config
+    del config["databases"]["trading"]["fix_dsn"]
+    finished = desk("reconcile", "--auto-fix", config=config)
+    assert finished.status == 1
+    assert "databases.trading.fix_dsn is not set" in finished.stderr
+    assert "would be made" in finished.stdout
+    finished = desk("reconcile", "--auto-fix", config={**desk.config, "fix": {"allow": ["link_order"], "stop": True}})
+    assert finished.status == 1
+    assert "fix.stop is set" in finished.stdout
+    assert desk.rows() == before
+
+
+def test_reconciling_a_database_that_cannot_be_read_is_no_verdict(desk):
+    config = desk.config
+    config["databases"]["trading"]["dsn"] = "postgresql://po_reader@127.0.0.1:1/gone"
+    finished = desk("reconcile", config=config)
+    assert finished.status == 3
+    assert "trading after: UNKNOWN" in finished.stdout

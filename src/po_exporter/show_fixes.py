@@ -8,8 +8,11 @@ from dataclasses import asdict
 from rich.table import Table
 from rich.text import Text
 
+from po_exporter.expose.api import status_json
+from po_exporter.model import Status
 from po_exporter.repair.apply import Made, Order
 from po_exporter.repair.plan import Change, Plan
+from po_exporter.repair.reconcile import Reconciled
 from po_exporter.repair.record import Entry, Verification
 from po_exporter.show import iso, stamp, terminal
 
@@ -73,6 +76,42 @@ def show_made(run: str | None, made: Sequence[Made]) -> None:
 def made_json(made: Made) -> dict[str, object]:
     """What came of a change, as JSON values."""
     return asdict(made)
+
+
+def show_reconciled(found: Sequence[Reconciled]) -> None:
+    """Each database: what was wrong, what was planned and made, and what is wrong now."""
+    console = terminal()
+    for each in found:
+        console.print(Text(f"{each.before.database} before: {_numbers(each.before)}"), soft_wrap=True)
+        if each.plan:
+            show_plans([each.plan])
+        if each.made:
+            show_made(each.run, each.made)
+        if each.error:
+            console.print(Text.assemble(("not mended", BAD), f"  {each.error}"), soft_wrap=True)
+        console.print(Text(f"{each.after.database} after: {_numbers(each.after)}"), soft_wrap=True)
+
+
+def reconciled_json(each: Reconciled) -> dict[str, object]:
+    """The same as JSON values."""
+    return {
+        "database": each.before.database,
+        "before": status_json(each.before),
+        "plan": plan_json(each.plan) if each.plan else None,
+        "run": each.run,
+        "changes": [made_json(made) for made in each.made],
+        "after": status_json(each.after),
+        "error": each.error,
+    }
+
+
+def _numbers(status: Status) -> str:
+    """The verdict, and what was found."""
+    if status.result is None:
+        return f"{status.verdict}: {status.error or 'nothing is known'}"
+    found = [f"{check.count:,} {check.name}" for check in status.result.checks if check.count]
+    unknown = [f"{check.name} is not known" for check in status.result.checks if not check.ok]
+    return f"{status.verdict}: {', '.join([*found, *unknown]) or 'nothing is wrong'}"
 
 
 def show_order(order: Order, position: str | None) -> None:

@@ -13,7 +13,7 @@ import structlog
 
 from po_exporter import __version__, log
 from po_exporter.cli.ask import check, doctor, trail
-from po_exporter.cli.fix import fix_group
+from po_exporter.cli.fix import fix_group, reconcile_command
 from po_exporter.cli.notify import notify_group
 from po_exporter.cli.options import OK, UNKNOWN
 from po_exporter.cli.prepare import config_group, dashboards, install_command, rules
@@ -71,6 +71,7 @@ for command in (
     doctor,
     trail,
     fix_group,
+    reconcile_command,
     install_command,
     notify_group,
     config_group,

@@ -29,12 +29,16 @@ from po_exporter.doctor import Level, examine
 from po_exporter.errors import UsageError
 from po_exporter.expose.api import status_json
 from po_exporter.model import Status, Verdict
+from po_exporter.repair.reconcile import once
 from po_exporter.repair.trail import read_trail
-from po_exporter.watch.monitor import Monitor
 from po_exporter.watch.watched import Watched
 from po_exporter.wiring import load, watched
 
 SEVERITY = ("high", "medium", "low")
+fail_on_option = click.option(
+    "--fail-on", type=click.Choice([*SEVERITY, "never"]), default="high", show_default=True,
+    help="The least priority of a finding that makes the exit status 1.",
+)  # fmt: skip
 
 
 @click.command()
@@ -43,8 +47,7 @@ SEVERITY = ("high", "medium", "low")
 @format_option
 @click.option("--hours-back", type=Positive(), help="The window; default: monitor.window.")
 @click.option("--historical", is_flag=True, help="Everything is in the window.")
-@click.option("--fail-on", type=click.Choice([*SEVERITY, "never"]), default="high", show_default=True,
-              help="The least priority of a finding that makes the exit status 1.")  # fmt: skip
+@fail_on_option
 def check(  # noqa: PLR0913  # click hands every option over
     config_file: Path | None,
     database: str | None,
@@ -65,7 +68,7 @@ def check(  # noqa: PLR0913  # click hands every option over
     if historical:
         wanted = [replace(each, terms=replace(each.terms, window=None)) for each in wanted]
     elif hours_back:
-        window = timedelta(hours=min(hours_back, 24 * 365 * 1000))
+        window = window_of(hours_back)
         wanted = [replace(each, terms=replace(each.terms, window=window)) for each in wanted]
     with progress(f"asking {len(wanted[0].questions)} checks of {', '.join(each.name for each in wanted)}"):
         statuses = asyncio.run(interruptible(_check_all(wanted)))
@@ -75,7 +78,7 @@ def check(  # noqa: PLR0913  # click hands every option over
         )
     else:
         show_status(statuses)
-    return _verdict_status(statuses, fail_on)
+    return verdict_status(statuses, fail_on)
 
 
 @click.command()
@@ -127,20 +130,16 @@ def trail(config_file: Path | None, database: str | None, output: str, position_
     return OK if found.agrees else FINDINGS
 
 
-async def once(wanted: Watched) -> Status:
-    """What one poll of a database learns."""
-    monitor = Monitor(wanted)
-    try:
-        return await monitor.poll()
-    finally:
-        await monitor.close()
+def window_of(hours: float) -> timedelta:
+    """So many hours; no more than the calendar has."""
+    return timedelta(hours=min(hours, 24 * 365 * 1000))
 
 
 async def _check_all(wanted: list[Watched]) -> list[Status]:
     return await asyncio.gather(*(once(each) for each in wanted))
 
 
-def _verdict_status(statuses: list[Status], fail_on: str) -> int:
+def verdict_status(statuses: list[Status], fail_on: str) -> int:
     """3 wins over 1: not knowing is never reported as a verdict."""
     if any(status.verdict == Verdict.UNKNOWN for status in statuses):
         return UNKNOWN

@@ -1,4 +1,4 @@
-"""fix: what would be mended, mending it, taking it back, and the record of it."""
+"""fix and reconcile: what would be mended, mending it, taking it back, and the record of it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 import structlog
 
+from po_exporter.cli.ask import fail_on_option, verdict_status, window_of
 from po_exporter.cli.options import (
     FINDINGS,
     OK,
+    UNKNOWN,
+    Positive,
     chosen,
     config_option,
     database_option,
@@ -26,11 +30,13 @@ from po_exporter.cli.options import (
     only,
 )
 from po_exporter.config import Config
+from po_exporter.database.session import Target
 from po_exporter.errors import DatabaseError, Stopped, UsageError
 from po_exporter.repair import apply as repair
 from po_exporter.repair import record
 from po_exporter.repair.apply import Made
 from po_exporter.repair.plan import Plan, make_plan
+from po_exporter.repair.reconcile import Reconciled, reconcile
 from po_exporter.wiring import fixer, load, rules_for_fixes, sealing, watched
 
 log = structlog.get_logger()
@@ -200,6 +206,67 @@ def _by_hand(  # noqa: PLR0913  # what its two commands were given
     return _done(settings, name, run, made, output)
 
 
+@click.command("reconcile")
+@config_option
+@database_option
+@format_option
+@fail_on_option
+@click.option("--hours-back", type=Positive(), help="The window; default: monitor.window.")
+@click.option(
+    "--auto-fix", is_flag=True, help="Make what the plan shows and fix.allow names; else only reconcile.auto_fix does."
+)
+def reconcile_command(  # noqa: PLR0913  # click hands every option over
+    config_file: Path | None,
+    database: str | None,
+    output: str,
+    fail_on: str,
+    hours_back: float | None,
+    *,
+    auto_fix: bool,
+) -> int:
+    """Check, plan, apply what is allowed, check again, and report."""
+    from po_exporter.show import progress  # noqa: PLC0415  # tables need rich, which the sidecar does without
+    from po_exporter.show_fixes import reconciled_json, show_reconciled  # noqa: PLC0415  # as above
+
+    settings = load(config_file, os.environ)
+    names = chosen(settings, database)
+    writes = auto_fix or settings.reconcile.auto_fix
+    targets = {name: _where(settings, name) if writes else None for name in names}
+    with progress(f"reconciling {', '.join(names)}"):
+        found = asyncio.run(interruptible(_reconcile_all(settings, targets, hours_back)))
+    for name, each in zip(names, found, strict=True):
+        if any(made.record for made in each.made):
+            _seal(settings, name)
+    if output == "json":
+        click.echo(json.dumps({"databases": [reconciled_json(each) for each in found]}, indent=2, ensure_ascii=False))
+    else:
+        show_reconciled(found)
+    if any(each.error for each in found):
+        return UNKNOWN
+    return verdict_status([each.after for each in found], fail_on)
+
+
+def _where(settings: Config, name: str) -> Target | None:
+    """Where to write; nowhere where nobody may, which is said."""
+    try:
+        return fixer(settings, name)
+    except UsageError as error:
+        click.echo(f"po-exporter: {error} This only plans.", err=True)
+        return None
+
+
+async def _reconcile_all(
+    settings: Config, targets: Mapping[str, Target | None], hours_back: float | None
+) -> list[Reconciled]:
+    async def one(name: str, target: Target | None) -> Reconciled:
+        wanted = replace(watched(settings, name), polls=True)
+        if hours_back:
+            wanted = replace(wanted, terms=replace(wanted.terms, window=window_of(hours_back)))
+        return await reconcile(wanted, rules_for_fixes(settings, name), target, _actor())
+
+    return list(await asyncio.gather(*(one(name, target) for name, target in targets.items())))
+
+
 async def _plan_all(settings: Config, names: Sequence[str]) -> list[Plan]:
     plans = (make_plan(watched(settings, name), rules_for_fixes(settings, name)) for name in names)
     return list(await asyncio.gather(*plans))
@@ -230,11 +297,15 @@ def _actor() -> str:
 
 def _done(settings: Config, name: str, run: str, made: list[Made], output: str) -> int:
     """Seal what was written, and say what became of it."""
+    _seal(settings, name)
+    return _say(name, run, made, output)
+
+
+def _seal(settings: Config, name: str) -> None:
     try:
         asyncio.run(interruptible(record.seal(sealing(settings, name))))
-    except DatabaseError as error:  # it is written; whoever leads seals it
+    except DatabaseError as error:  # it is written, and sealed with what is written next
         log.warning("not_sealed", database=name, error=str(error))
-    return _say(name, run, made, output)
 
 
 def _say(name: str, run: str | None, made: list[Made], output: str) -> int:

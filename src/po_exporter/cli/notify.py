@@ -13,7 +13,6 @@ from pathlib import Path
 
 import click
 
-from po_exporter.cli.ask import once
 from po_exporter.cli.options import (
     OK,
     UNKNOWN,
@@ -26,6 +25,7 @@ from po_exporter.cli.options import (
 )
 from po_exporter.errors import UsageError
 from po_exporter.model import Verdict
+from po_exporter.repair.reconcile import once
 from po_exporter.tell.blocks import message
 from po_exporter.tell.channel import Channel, Undelivered, deliver
 from po_exporter.tell.looks import as_html, as_text

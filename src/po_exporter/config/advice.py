@@ -98,6 +98,6 @@ def _not_yet(settings: Settings) -> Iterator[str]:
     if settings.fix.allow:
         yield "fix.allow names fixes: `po-exporter fix apply` makes them; the sidecar makes none by itself yet."
     if settings.reconcile.enabled:
-        yield "reconcile.enabled is on, but this version does not reconcile yet."
+        yield "reconcile.enabled is on, but this version reconciles only when asked: `po-exporter reconcile`."
     if settings.link.enabled:
         yield "link.enabled is on, but this version makes no links yet."
