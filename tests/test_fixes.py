@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -303,7 +304,7 @@ def test_a_link_by_hand_is_made_recorded_and_taken_away(desk):
     [
         (["link", LOST, GONE], f"positions of trading has no position {GONE}."),
         (["link", GONE, A1], f"orders of trading has no order {GONE}."),
-        (["link", "nonsense", A1], "is no id of that table"),
+        (["link", "nonsense", A1], "'nonsense' is no id of orders, whose ids are of type uuid."),
         (["link", FIRST, A1], f"order {FIRST} is linked to {A1} already."),
         (["unlink", LOST], f"order {LOST} has no link already."),
         (["undo"], "give either the numbers of records, or --run"),
@@ -399,3 +400,50 @@ def test_reconciling_a_database_that_cannot_be_read_is_no_verdict(desk):
     finished = desk("reconcile", config=config)
     assert finished.status == 3
     assert "trading after: UNKNOWN" in finished.stdout
+
+
+def test_many_links_come_from_a_file_and_go_on_where_they_were_interrupted(desk, tmp_path):
+    file = tmp_path / "links.csv"
+    file.write_text(f"order,position\n{LOST},{A1}\n{TWINS[0]},{A2}\n")
+    made = desk.made("link", "--from", str(file), "--batch", "1")
+    assert all(each["record"] for each in made.values())
+    before = desk.rows()
+    lines = tmp_path / "links.jsonl"
+    rows = [{"order": LOST, "position": A1}, {"order": TWINS[1], "position": A2}, {"order": FIRST, "position": A2},
+            {"order": GONE, "position": A1}, {"order": ORPHAN, "position": A1}]  # fmt: skip
+    lines.write_text("\n".join(map(json.dumps, rows)))
+    made = desk.made("link", "--from", str(lines), status=1)
+    assert {order: each["refusal"] for order, each in made.items()} == {
+        LOST: None, TWINS[1]: None, FIRST: f"it is linked to {A1}; unlink it first", GONE: "there is no such order",
+        ORPHAN: f"it is linked to {GONE}; unlink it first",
+    }  # fmt: skip
+    assert made[LOST]["record"] is None, "it is so already"
+    assert made[TWINS[1]]["record"]
+    run = desk.json("fix", "log")["records"][0]["run"]
+    desk.made("undo", "--run", run)
+    assert desk.rows() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("", ":1: the first line should name the columns order and position."),
+        ("order,position\n", None),
+        ("order,position\nx\n", ":2: should have an order and a position."),
+        (f"order,position\n{LOST},{A1}\n{LOST},{A2}\n", f":3: order {LOST} stands in line 2 already."),
+        (f"order,position\n{LOST},{A1}\nnonsense,{A1}\n", "'nonsense' is no id of orders, whose ids are of type uuid."),
+        ('{"order": "x"}\n[]\n', ":1: should have an order and a position."),
+        ('{"order"\n', ":1: should be a JSON object."),
+        (None, "cannot be read: No such file or directory."),
+    ],
+)
+def test_a_file_with_a_fault_is_named_with_its_line_and_nothing_is_written(desk, tmp_path, content, why):
+    before = desk.rows()
+    file = tmp_path / "links"
+    if content is not None:
+        file.write_text(content)
+    finished = desk("fix", "link", "--from", str(file), "--yes")
+    assert finished.status == (2 if why else 0)
+    assert (why or "") in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert desk.rows() == before

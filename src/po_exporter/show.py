@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -29,13 +29,14 @@ COLOURS = {
 
 
 @contextmanager
-def progress(what: str) -> Iterator[None]:
-    """A moving bar with the time spent, on a terminal's stderr, while a database works on one long statement."""
+def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """A bar with the time spent, on a terminal's stderr: a moving one while a database works on one long statement;
+    with a ``total``, what is yielded says how many more of it are done."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        bar.add_task(what, total=None)
-        yield
+        task = bar.add_task(what, total=total)
+        yield lambda more: bar.advance(task, more)
 
 
 def show_status(statuses: Sequence[Status]) -> None:

@@ -61,10 +61,15 @@ def plan_json(plan: Plan) -> dict[str, object]:
 def show_made(run: str | None, made: Sequence[Made]) -> None:
     """What came of each change."""
     console = terminal()
-    for each in made:
+    told = [each for each in made if each.record or each.refusal]
+    for each in told[:SHOWN]:
         word = (f"record {each.record}", GOOD) if each.record else ("refused", BAD)
         said = each.refusal or _moved(each.before, each.after)
         console.print(Text.assemble(word, f"  {each.fix} {each.id}: {said}"), soft_wrap=True)
+    if len(told) > SHOWN:
+        console.print(f"and {len(told) - SHOWN:,} more; --format json shows all of them", style=DIM)
+    if len(told) < len(made):
+        console.print(f"{len(made) - len(told):,} were so already")
     if any(each.record for each in made):
         console.print(
             f"run {run}: the next poll says whether it helped; po-exporter fix undo --run {run} takes it back"

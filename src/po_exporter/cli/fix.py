@@ -35,6 +35,7 @@ from po_exporter.errors import DatabaseError, Stopped, UsageError
 from po_exporter.repair import apply as repair
 from po_exporter.repair import record
 from po_exporter.repair.apply import Made
+from po_exporter.repair.batch import link_all, read_links
 from po_exporter.repair.plan import Plan, make_plan
 from po_exporter.repair.reconcile import Reconciled, reconcile
 from po_exporter.wiring import fixer, load, rules_for_fixes, sealing, watched
@@ -167,12 +168,28 @@ def log_command(  # noqa: PLR0913  # click hands every option over
 @database_option
 @format_option
 @yes_option
-@click.argument("order")
-@click.argument("position")
+@click.option("--from", "file", type=click.Path(path_type=Path), metavar="FILE",
+              help="Many: CSV with the columns order and position, or JSON lines.")  # fmt: skip
+@click.option("--batch", type=click.IntRange(1, 10_000), default=100, show_default=True,
+              help="So many of a file in one transaction.")  # fmt: skip
+@click.argument("order", required=False)
+@click.argument("position", required=False)
 def link(  # noqa: PLR0913  # click hands every option over
-    config_file: Path | None, database: str | None, output: str, order: str, position: str, *, yes: bool
+    config_file: Path | None,
+    database: str | None,
+    output: str,
+    *,
+    file: Path | None,
+    batch: int,
+    order: str | None,
+    position: str | None,
+    yes: bool,
 ) -> int:
-    """Link an ORDER to a POSITION, because you say so."""
+    """Link an ORDER to a POSITION, or each of a file, because you say so."""
+    if file and not order:
+        return _link_all(config_file, database, output, file, batch, yes=yes)
+    if file or not (order and position):
+        raise UsageError("give an order and a position, or --from and a file.")
     return _by_hand(config_file, database, output, order, position, yes=yes)
 
 
@@ -196,7 +213,8 @@ def _by_hand(  # noqa: PLR0913  # what its two commands were given
     name = only(settings, database)
     target = fixer(settings, name)
     _not_stopped(settings)
-    order = asyncio.run(interruptible(repair.look_at(watched(settings, name), target, order_id, position)))
+    looking = repair.look_at(watched(settings, name), target, order_id, position)
+    order, position = asyncio.run(interruptible(looking))
     if output == "text":
         show_order(order, position)
     if order.link == position:
@@ -265,6 +283,25 @@ async def _reconcile_all(
         return await reconcile(wanted, rules_for_fixes(settings, name), target, _actor())
 
     return list(await asyncio.gather(*(one(name, target) for name, target in targets.items())))
+
+
+def _link_all(  # noqa: PLR0913  # what its command was given
+    config_file: Path | None, database: str | None, output: str, file: Path, size: int, *, yes: bool
+) -> int:
+    from po_exporter.show import progress  # noqa: PLC0415  # tables need rich, which the sidecar does without
+
+    settings = load(config_file, os.environ)
+    name = only(settings, database)
+    target = fixer(settings, name)
+    _not_stopped(settings)
+    wanted = read_links(file)
+    _agreed(f"Link {len(wanted):,} orders in {name}, {size:,} at a time?", yes=yes)
+    with progress(f"linking {len(wanted):,} orders", total=len(wanted)) as advance:
+        work = link_all(
+            watched(settings, name), target, wanted, _actor(), size=size, after=lambda made: advance(len(made))
+        )
+        run, made = asyncio.run(interruptible(work))
+    return _done(settings, name, run, made, output)
 
 
 async def _plan_all(settings: Config, names: Sequence[str]) -> list[Plan]:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from po_exporter.database.session import Target
 from po_exporter.errors import DatabaseError, DeadlinePassed, Refused, Unreachable, UsageError
+from po_exporter.repair.ids import plain_id
 from po_exporter.repair.plan import Change, judge
 from po_exporter.repair.record import Entry, read_log
 from po_exporter.repair.rules import Rules
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What came of one change: the number of its record, or why it was refused."""
+    """What came of one change: the number of its record, or why it was refused; neither, where it was so already."""
 
     fix: str
     id: str
@@ -57,7 +58,7 @@ async def apply(
             outcomes.append(await _make(writer, rules, change, judged.get((change.fix, change.id)), made))
         return outcomes
 
-    return run, await _within(watched, target, run, actor, work)
+    return run, await within(watched, target, run, actor, work)
 
 
 async def undo(watched: Watched, target: Target, entries: Sequence[Entry], actor: str) -> tuple[str, list[Made]]:
@@ -68,7 +69,7 @@ async def undo(watched: Watched, target: Target, entries: Sequence[Entry], actor
     async def work(writer: Writer) -> list[Made]:
         await writer.begin()
         return [
-            await _swap(
+            await swapped(
                 writer,
                 Swap(
                     entry.fix, f"{entry.entity}s", entry.entity_id, entry.after, entry.before,
@@ -78,7 +79,7 @@ async def undo(watched: Watched, target: Target, entries: Sequence[Entry], actor
             for entry in entries
         ]  # fmt: skip
 
-    return run, await _within(watched, target, run, actor, work)
+    return run, await within(watched, target, run, actor, work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,29 +96,23 @@ class Order:
     filled: bool
 
 
-async def look_at(watched: Watched, target: Target, order: str, position: str | None) -> Order:
-    """The order that is to be linked, and whether the position is there. Raises UsageError where one is not."""
+async def look_at(watched: Watched, target: Target, order: str, position: str | None) -> tuple[Order, str | None]:
+    """The order that is to be linked, and the position's id as it is written. Raises UsageError where one is not."""
 
-    async def work(writer: Writer) -> Order:
+    async def work(writer: Writer) -> tuple[Order, str | None]:
         presenter = writer.asking.presenter
-        needed = [f"orders.{name}" for name in Order.__dataclass_fields__ if name not in ("link", "quantity")]
-        needed += ["orders.position_id", "orders.filled_quantity", "positions.id"]
         if obstacle := presenter.obstacle({"orders.id", "orders.position_id", "positions.id"}):
             raise obstacle
-        try:
-            rows = await writer.asking.query("repair/order.sql", needed, {"order": presenter.ids("orders", [order])})
-            there = position is None or await _exist(writer, [position])
-        except DatabaseError as error:
-            if error.ends_poll:
-                raise
-            raise UsageError(f"{order} or {position} is no id of that table: {error}") from None
-        if not rows:
+        key = plain_id(presenter, "orders", order)
+        place = position and plain_id(presenter, "positions", position)
+        found = await orders(writer, [key])
+        if key not in found:
             raise UsageError(f"{watched.mapping.orders.table} of {watched.name} has no order {order}.")
-        if not there:
+        if place and not await existing(writer, [place]):
             raise UsageError(f"{watched.mapping.positions.table} of {watched.name} has no position {position}.")
-        return Order(**dict(rows[0]))
+        return found[key], place
 
-    return await _within(watched, target, "", "", work)
+    return await within(watched, target, "", "", work)
 
 
 async def link(
@@ -128,18 +123,22 @@ async def link(
 
     async def work(writer: Writer) -> list[Made]:
         await writer.begin()
+        return [await swapped(writer, by_hand(writer, order, position))]
 
-        async def still_there() -> None:
-            if position is not None and not await _exist(writer, [position]):
-                raise Refused(f"there is no position {position} any more")
+    return run, await within(watched, target, run, actor, work)
 
-        swap = Swap(
-            LINK if position else UNLINK, "orders", order.id, {"position_id": order.link}, {"position_id": position},
-            "by hand", holds=(position,) if position else (), then=still_there,
-        )  # fmt: skip
-        return [await _swap(writer, swap)]
 
-    return run, await _within(watched, target, run, actor, work)
+def by_hand(writer: Writer, order: Order, position: str | None) -> Swap:
+    """The link of an order as a person wants it."""
+
+    async def still_there() -> None:
+        if position is not None and not await existing(writer, [position]):
+            raise Refused(f"there is no position {position} any more")
+
+    return Swap(
+        LINK if position else UNLINK, "orders", order.id, {"position_id": order.link}, {"position_id": position},
+        "by hand", holds=(position,) if position else (), then=still_there,
+    )  # fmt: skip
 
 
 async def _make(writer: Writer, rules: Rules, change: Change, judged: Change | None, lately: int) -> Made:
@@ -159,7 +158,7 @@ async def _make(writer: Writer, rules: Rules, change: Change, judged: Change | N
 
     async def then() -> None:
         if change.target is None:
-            if change.link is not None and await _exist(writer, [change.link]):
+            if change.link is not None and await existing(writer, [change.link]):
                 raise Refused(f"there is a position {change.link} by now")
         else:
             keys = {"position": writer.asking.presenter.ids("positions", [change.target])}
@@ -173,15 +172,25 @@ async def _make(writer: Writer, rules: Rules, change: Change, judged: Change | N
         change.fix, "orders", change.id, {"position_id": change.link}, {"position_id": change.target}, reason, holds,
         then=then,
     )  # fmt: skip
-    return await _swap(writer, swap)
+    return await swapped(writer, swap)
 
 
-async def _exist(writer: Writer, positions: Sequence[str]) -> bool:
+async def orders(writer: Writer, ids: Sequence[str]) -> dict[str, Order]:
+    """Those of these orders that there are."""
+    needed = [f"orders.{name}" for name in Order.__dataclass_fields__ if name not in ("link", "quantity")]
+    needed += ["orders.position_id", "orders.filled_quantity", "positions.id"]
+    keys = {"order": writer.asking.presenter.ids("orders", ids)}
+    return {row["id"]: Order(**dict(row)) for row in await writer.asking.query("repair/order.sql", needed, keys)}
+
+
+async def existing(writer: Writer, positions: Sequence[str]) -> set[str]:
+    """Those of these positions that there are."""
     keys = {"position": writer.asking.presenter.ids("positions", positions)}
-    return bool(await writer.asking.query("repair/exists.sql", ["positions.id"], keys))
+    return {row["id"] for row in await writer.asking.query("repair/exists.sql", ["positions.id"], keys)}
 
 
-async def _swap(writer: Writer, swap: Swap) -> Made:
+async def swapped(writer: Writer, swap: Swap) -> Made:
+    """What came of one change."""
     try:
         record = await writer.swap(swap)
     except Refused as refused:
@@ -189,7 +198,7 @@ async def _swap(writer: Writer, swap: Swap) -> Made:
     return Made(swap.fix, swap.id, swap.before, swap.after, record)
 
 
-async def _within(watched: Watched, target: Target, run: str, actor: str, work: Callable[[Writer], Awaitable[T]]) -> T:
+async def within(watched: Watched, target: Target, run: str, actor: str, work: Callable[[Writer], Awaitable[T]]) -> T:
     """Work in one transaction. Where its end has no answer, the record says what became of it."""
     done: T | None = None
     try:

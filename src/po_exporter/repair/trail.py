@@ -7,20 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 
 from po_exporter import sql
 from po_exporter.database.expressions import with_expressions
-from po_exporter.database.schema import INTEGERS, Presenter
+from po_exporter.database.schema import Presenter
 from po_exporter.database.session import Limits, Session, Snapshot, Target
 from po_exporter.errors import DeadlinePassed, UsageError
 from po_exporter.mapping import SchemaMapping
+from po_exporter.repair.ids import plain_id
 from po_exporter.watch.answer import read_time
 from po_exporter.watch.statement import compose_query
 
-_RANGES = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
 _POSITION = "id trading_pair account side quantity signed_quantity active compared opened_at closed_at".split()
 _ORDER = (
     "id position_id trading_pair side status quantity filled_quantity average_fill_price created_at fill_time filled "
@@ -98,9 +97,7 @@ async def _read(
     if obstacle:
         raise obstacle
     kind = presenter.id_type("positions")
-    position_id = _plain_id(position_id, kind, mapping)
-    if presenter.folds_ids:
-        position_id = position_id.lower()
+    position_id = plain_id(presenter, "positions", position_id)
     parameters = presenter.parameters | {"position": (position_id, f"text::{kind}")}
     query, arguments = compose_query(presenter, sql.read("trail_position.sql"), needed, parameters)
     found = await snapshot.fetch(query, *arguments)
@@ -141,18 +138,3 @@ def _near(one: str, other: str, tolerance: Decimal) -> bool:
 def _with_times(row: asyncpg.Record) -> dict[str, Any]:
     """A row with its times read; unknown is what the calendar does not hold."""
     return {name: read_time(value) if name in _TIMES else value for name, value in row.items()}
-
-
-def _plain_id(position_id: str, kind: str, mapping: SchemaMapping) -> str:
-    """The id as PostgreSQL writes it. Raises UsageError for what cannot be one of that type."""
-    try:
-        position_id.encode()  # what the terminal sent may be no text at all
-        if kind == "uuid":
-            return str(UUID(position_id))
-        if kind in INTEGERS and not -_RANGES[kind] <= int(position_id) < _RANGES[kind]:
-            raise ValueError
-        return str(int(position_id)) if kind in INTEGERS else position_id
-    except ValueError:
-        raise UsageError(
-            f"{position_id!r} is no id of {mapping.positions.table}, whose ids are of type {kind}."
-        ) from None

@@ -88,7 +88,7 @@ class Writer:
         await self._may(())
         was = await self._lock(swap.role, swap.id, swap.after)
         for name, value in swap.before.items():
-            if was.columns[name] != value:
+            if not self._same(was.columns[name], value):
                 raise Refused(f"its {name} is {was.columns[name] or 'NULL'} by now, not {value or 'NULL'}")
         for position in swap.holds:
             await self._lock("positions", position, ())
@@ -106,6 +106,10 @@ class Writer:
         if swap.then:
             await swap.then()
         return await self._record(swap, was, now)
+
+    def _same(self, one: str | None, other: str | None) -> bool:
+        """Whether two values of a column are the same; a link that is text may be written in capitals."""
+        return one == other or bool(one and other and self.asking.presenter.folds_ids and one.lower() == other.lower())
 
     async def _may(self, counted: Iterable[str]) -> int:
         (row,) = await self.asking.snapshot.fetch(sql.read("repair/may.sql"), list(counted))
