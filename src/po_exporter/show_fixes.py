@@ -12,6 +12,7 @@ from po_exporter.expose.api import status_json
 from po_exporter.model import Status
 from po_exporter.repair.apply import Made, Order
 from po_exporter.repair.plan import Change, Plan
+from po_exporter.repair.recalculate import Recalculation
 from po_exporter.repair.reconcile import Reconciled
 from po_exporter.repair.record import Entry, Verification
 from po_exporter.show import iso, stamp, terminal
@@ -125,6 +126,13 @@ def show_order(order: Order, position: str | None) -> None:
     described = " ".join(part for part in (order.trading_pair, order.side, order.quantity, order.status) if part)
     console.print(Text(f"order {order.id}: {described}"), soft_wrap=True)
     console.print(Text(_moved({"position_id": order.link}, {"position_id": position})), soft_wrap=True)
+
+
+def show_recalculation(found: Recalculation) -> None:
+    """A position before and after."""
+    console = terminal()
+    console.print(Text(f"position {found.id}: {found.described}; {found.orders:,} orders"), soft_wrap=True)
+    console.print(Text(_moved(found.before, found.after) or "it is what its orders come to"), soft_wrap=True)
 
 
 def show_entries(entries: Sequence[Entry]) -> None:

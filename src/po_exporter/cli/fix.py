@@ -31,12 +31,13 @@ from po_exporter.cli.options import (
 )
 from po_exporter.config import Config
 from po_exporter.database.session import Target
-from po_exporter.errors import DatabaseError, Stopped, UsageError
+from po_exporter.errors import DatabaseError, Refused, Stopped, UsageError
 from po_exporter.repair import apply as repair
 from po_exporter.repair import record
 from po_exporter.repair.apply import Made
 from po_exporter.repair.batch import link_all, read_links
 from po_exporter.repair.plan import Plan, make_plan
+from po_exporter.repair.recalculate import RECALCULATE, look_at, recalculate
 from po_exporter.repair.reconcile import Reconciled, reconcile
 from po_exporter.wiring import fixer, load, rules_for_fixes, sealing, watched
 
@@ -202,6 +203,36 @@ def link(  # noqa: PLR0913  # click hands every option over
 def unlink(config_file: Path | None, database: str | None, output: str, order: str, *, yes: bool) -> int:
     """Take the link of an ORDER away, because you say so."""
     return _by_hand(config_file, database, output, order, None, yes=yes)
+
+
+@fix_group.command("recalculate")
+@config_option
+@database_option
+@format_option
+@yes_option
+@click.argument("position")
+def recalculate_command(
+    config_file: Path | None, database: str | None, output: str, position: str, *, yes: bool
+) -> int:
+    """Make a POSITION what its orders come to, because you say so: quantity, average entry price, realized result."""
+    from po_exporter.show_fixes import show_recalculation  # noqa: PLC0415  # tables need rich, which the sidecar does without
+
+    settings = load(config_file, os.environ)
+    name = only(settings, database)
+    target, cap = fixer(settings, name), settings.fix.max_quantity
+    _not_stopped(settings)
+    try:
+        found = asyncio.run(interruptible(look_at(watched(settings, name), target, position, cap)))
+    except Refused as refused:
+        return _say(name, None, [Made(RECALCULATE, position, {}, {}, None, str(refused))], output)
+    if output == "text":
+        show_recalculation(found)
+    if not found.after:
+        return _say(name, None, [Made(RECALCULATE, found.id, {}, {}, None)], output)
+    _agreed(f"Change this position in {name}?", yes=yes)
+    work = recalculate(watched(settings, name), target, found, cap, _actor())
+    run, made = asyncio.run(interruptible(work))
+    return _done(settings, name, run, made, output)
 
 
 def _by_hand(  # noqa: PLR0913  # what its two commands were given

@@ -19,7 +19,9 @@ from po_exporter.watch.asking import Asking
 from po_exporter.watch.statement import Parameters
 from po_exporter.watch.watched import Watched
 
-BY_HAND = {"quantity_mismatch": "no fix mends it: po-exporter trail shows the orders of a position"}
+BY_HAND = {
+    "quantity_mismatch": "no fix mends it: po-exporter trail shows a position's orders, fix recalculate goes by them"
+}
 
 
 @dataclass(frozen=True, slots=True)
