@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -19,6 +20,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
@@ -253,6 +255,20 @@ class Demo:
         assert self.process.returncode is None, f"it has ended: {self.out.read_text()}{self.log.read_text()}"
         return re.search(pattern, self.out.read_text(), re.S)
 
+    def exports(self) -> dict[str, str]:
+        """What it says should be set in another shell."""
+        lines = re.findall(r"^ *export (.*)$", self.out.read_text(), re.M)
+        return dict(word.split("=", 1) for line in lines for word in shlex.split(line))
+
+    async def ask(self, *command: str) -> tuple[int | None, Any]:
+        """What a command says in that shell: its exit status and its JSON."""
+        asking = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "po_exporter", *command, "--format", "json",
+            stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL, env=dict(os.environ) | self.exports(),
+        )  # fmt: skip
+        answer, _ = await asking.communicate()
+        return asking.returncode, json.loads(answer) if answer else None
+
     def left(self) -> list[str]:
         """Files and processes that are still there."""
         return [str(path) for path in self.place.iterdir()] + [str(process) for process in self.processes()]
@@ -318,19 +334,40 @@ async def test_it_ends_by_itself_and_leaves_nothing(as_nobody):
         assert "Traceback" not in running.log.read_text()
 
 
+async def test_what_is_broken_by_hand_is_planned_mended_taken_back_and_recorded():
+    """As its first lines say, by somebody who has read no more."""
+    async with demo("--no-faults") as running:
+        await until(lambda: running.said("verdict  OK"), 60, "the first verdict")
+        reader = await asyncpg.connect(running.exports()["PO_EXPORTER_DSN"])
+        try:
+            orders = [
+                str(row["id"])
+                for row in await reader.fetch("""
+                SELECT DISTINCT ON (p.id) o.id FROM orders o JOIN positions p ON p.id = o.position_id
+                WHERE o.filled_quantity > 0 AND p.closed_at < now() AT TIME ZONE 'UTC' - interval '1 min' LIMIT 3""")
+            ]
+        finally:
+            await reader.close()
+        for order in orders:
+            assert (await running.ask("fix", "unlink", order, "--yes"))[0] == 0
+        _, planned = await running.ask("fix", "plan")
+        assert {change["id"] for change in planned["databases"][0]["changes"] if change["made"]} == set(orders)
+        status, made = await running.ask("fix", "apply", "--yes")
+        assert (status, {change["id"] for change in made["changes"] if change["record"]}) == (0, set(orders))
+        assert (await running.ask("fix", "undo", "--run", made["run"], "--yes"))[0] == 0
+        assert (await running.ask("reconcile", "--auto-fix"))[0] == 0
+        status, verified = await running.ask("fix", "log", "--verify")
+        assert (status, verified["sealed"], verified["unsealed"]) == (0, 12, 0)
+
+
 async def test_the_first_act_is_seen_and_ctrl_c_ends_it():
     async with demo() as running:
         await until(lambda: running.said("verdict  OK"), 60, "the first verdict")
         await until(lambda: running.said("verdict  CRITICAL: 12 unlinked_filled_order"), 40, "the first fault")
         named = set(re.findall(r"[0-9a-f-]{36}", running.said("breaks .*?more")[0]))
-        environment = dict(re.findall(r"(PO_EXPORTER_\w+)='?([^'\s]+)", running.out.read_text()))
-        checking = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "po_exporter", "check", "--format", "json",
-            stdout=asyncio.subprocess.PIPE, env=dict(os.environ) | environment,
-        )  # fmt: skip
-        answer, _ = await checking.communicate()
-        assert checking.returncode == 1
-        (database,) = json.loads(answer)["databases"]
+        status, answer = await running.ask("check")
+        assert status == 1
+        (database,) = answer["databases"]
         findings = {finding["id"] for check in database["checks"] for finding in check["findings"]}
         assert database["database"] == "demo"
         assert len(named) == 3

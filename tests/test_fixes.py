@@ -118,14 +118,16 @@ def test_a_plan_says_what_it_would_do_and_why_and_what_it_would_not_and_writes_n
     shown = desk("fix", "plan")
     assert shown.status == 0
     assert "2 to be made, 0 safe but held back, 2 not safe" in shown.stdout
-    assert "quantity_mismatch: 2 findings; no fix mends it" in shown.stdout
+    assert (
+        "quantity_mismatch: 2 findings; the links above would put 1 right; for others no fix mends it" in shown.stdout
+    )
 
 
 def test_a_plan_takes_no_right_to_write(desk):
     one = {"dsn": desk.database.reader_dsn}
     finished = desk("fix", "plan", config={"databases": {"trading": one}, "monitor": {"grace": "0s"}})
     assert finished.status == 0
-    assert "fix.allow does not name link_order" in finished.stdout
+    assert "databases.trading has no environment, so that nothing may be written there" in finished.stdout
 
 
 def test_what_was_planned_is_made_and_recorded_and_a_second_run_changes_nothing(desk):
@@ -262,6 +264,27 @@ def test_both_switches_stop_every_write(desk):
     desk.fix |= {"stop": True}
     stopped = desk("fix", "apply", "--yes")
     assert (stopped.status, stopped.stderr) == (2, "po-exporter: fix.stop is set: nothing is written.\n")
+    assert desk.rows() == before
+
+
+@pytest.mark.parametrize(
+    ("environment", "flags", "why"),
+    [
+        (None, {}, "databases.trading has no environment, so that nothing may be written there: nothing is written."),
+        ("production", {"enabled": False}, "feature_flags.position_order_relationship is off: nothing is written."),
+        (
+            "production", {"environments": ["staging"]},
+            "feature_flags.position_order_relationship is not for the environment production: nothing is written.",
+        ),
+    ],
+)  # fmt: skip
+def test_where_nothing_may_be_written_nothing_is_by_hand_either(desk, environment, flags, why):
+    before = desk.rows()
+    config = {**desk.config, "feature_flags": {"position_order_relationship": flags}}
+    config["databases"]["trading"]["environment"] = environment
+    for command in (["apply"], ["link", LOST, A1], ["unlink", FIRST], ["recalculate", A1], ["undo", "1"]):
+        refused = desk("fix", *command, "--yes", config=config)
+        assert (refused.status, refused.stderr.splitlines()[-1]) == (2, f"po-exporter: {why}")
     assert desk.rows() == before
 
 

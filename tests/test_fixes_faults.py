@@ -71,7 +71,7 @@ async def mending(roles: None, database: Database, tmp_path) -> AsyncIterator[Me
     await database.execute(BOOK)
     file = tmp_path / "fixes.yaml"
     config = {
-        "databases": {"trading": {"dsn": database.reader_dsn, "fix_dsn": dsn}},
+        "databases": {"trading": {"dsn": database.reader_dsn, "fix_dsn": dsn, "environment": "test"}},
         "monitor": {"grace": "0s"},
         "fix": {"allow": ["unlink_orphan", "link_order"], "attempts": 1000, "max_per_hour": 10000},
     }

@@ -85,20 +85,14 @@ def to_install(config: Config, name: str) -> Wanted:
 
 def rules_for_fixes(config: Config, name: str) -> Rules:
     """What may be written in one database, as far as the configuration says."""
-    fix, environment = config.fix, config.databases[name].environment
-    flags = {
-        "position_order_relationship": (config.feature_flags.position_order_relationship, tuple(load_fixes())),
-        "position_order_auto_linking": (config.feature_flags.position_order_auto_linking, ("link_order",)),
-    }
-    closed: dict[str, str] = {}
+    fix, flags = config.fix, config.feature_flags
     shares: dict[str, int] = {}
-    for flag_name, (flag, fixes) in flags.items():
-        if flag is None:
-            continue
-        if not flag.enabled or not flag.covers(environment):
-            where = "is off" if not flag.enabled else f"is not for the environment {environment}"
-            closed |= dict.fromkeys(fixes, f"feature_flags.{flag_name} {where}")
-        shares |= {each: min(flag.rollout_percentage, shares.get(each, 100)) for each in fixes}
+    for flag, fixes in (
+        (flags.position_order_relationship, tuple(load_fixes())), (flags.position_order_auto_linking, ("link_order",)),
+    ):  # fmt: skip
+        if flag:
+            shares |= {each: min(flag.rollout_percentage, shares.get(each, 100)) for each in fixes}
+    no_links = _closed(config, name, "position_order_auto_linking")
     mismatch = config.checks["quantity_mismatch"]
     return Rules(
         allow=frozenset(fix.allow),
@@ -108,10 +102,28 @@ def rules_for_fixes(config: Config, name: str) -> Rules:
         quiet_period=fix.quiet_period,
         attempts=fix.attempts,
         tolerance=mismatch.tolerance or Decimal(0),
-        stopped="fix.stop is set" if fix.stop else None,
-        closed=closed,
+        stopped=why_not_written(config, name),
+        closed={"link_order": no_links} if no_links else {},
         shares=shares,
     )
+
+
+def why_not_written(config: Config, name: str) -> str | None:
+    """Why nothing at all may be written in one database; None where it may."""
+    if config.fix.stop:
+        return "fix.stop is set"
+    if config.databases[name].environment is None:
+        return f"databases.{name} has no environment, so that nothing may be written there"
+    return _closed(config, name, "position_order_relationship")
+
+
+def _closed(config: Config, name: str, flag_name: str) -> str | None:
+    """Why a feature flag is closed for a database; None where it is open."""
+    flag, environment = getattr(config.feature_flags, flag_name), config.databases[name].environment
+    if flag is None or (flag.enabled and flag.covers(environment)):
+        return None
+    where = f"is not for the environment {environment}" if flag.enabled else "is off"
+    return f"feature_flags.{flag_name} {where}"
 
 
 def fixer(config: Config, name: str) -> Target:

@@ -39,7 +39,7 @@ from po_exporter.repair.batch import link_all, read_links
 from po_exporter.repair.plan import Plan, make_plan
 from po_exporter.repair.recalculate import RECALCULATE, look_at, recalculate
 from po_exporter.repair.reconcile import Reconciled, reconcile
-from po_exporter.wiring import fixer, load, rules_for_fixes, sealing, watched
+from po_exporter.wiring import fixer, load, rules_for_fixes, sealing, watched, why_not_written
 
 log = structlog.get_logger()
 
@@ -83,7 +83,7 @@ def apply_command(config_file: Path | None, database: str | None, output: str, *
     settings = load(config_file, os.environ)
     name = only(settings, database)
     target, rules = fixer(settings, name), rules_for_fixes(settings, name)
-    _not_stopped(settings)
+    _not_stopped(settings, name)
     (planned,) = asyncio.run(interruptible(_plan_all(settings, [name])))
     wanted = [change for change in planned.changes if change.made]
     if output == "text":
@@ -114,7 +114,7 @@ def undo(  # noqa: PLR0913  # click hands every option over
     settings = load(config_file, os.environ)
     name = only(settings, database)
     target = fixer(settings, name)
-    _not_stopped(settings)
+    _not_stopped(settings, name)
     entries = asyncio.run(interruptible(record.find(target, records, run)))
     if output == "text":
         show_entries(entries)
@@ -220,7 +220,7 @@ def recalculate_command(
     settings = load(config_file, os.environ)
     name = only(settings, database)
     target, cap = fixer(settings, name), settings.fix.max_quantity
-    _not_stopped(settings)
+    _not_stopped(settings, name)
     try:
         found = asyncio.run(interruptible(look_at(watched(settings, name), target, position, cap)))
     except Refused as refused:
@@ -243,7 +243,7 @@ def _by_hand(  # noqa: PLR0913  # what its two commands were given
     settings = load(config_file, os.environ)
     name = only(settings, database)
     target = fixer(settings, name)
-    _not_stopped(settings)
+    _not_stopped(settings, name)
     looking = repair.look_at(watched(settings, name), target, order_id, position)
     order, position = asyncio.run(interruptible(looking))
     if output == "text":
@@ -324,7 +324,7 @@ def _link_all(  # noqa: PLR0913  # what its command was given
     settings = load(config_file, os.environ)
     name = only(settings, database)
     target = fixer(settings, name)
-    _not_stopped(settings)
+    _not_stopped(settings, name)
     wanted = read_links(file)
     _agreed(f"Link {len(wanted):,} orders in {name}, {size:,} at a time?", yes=yes)
     with progress(f"linking {len(wanted):,} orders", total=len(wanted)) as advance:
@@ -340,9 +340,9 @@ async def _plan_all(settings: Config, names: Sequence[str]) -> list[Plan]:
     return list(await asyncio.gather(*plans))
 
 
-def _not_stopped(settings: Config) -> None:
-    if settings.fix.stop:
-        raise Stopped("fix.stop is set: nothing is written.")
+def _not_stopped(settings: Config, name: str) -> None:
+    if why := why_not_written(settings, name):
+        raise Stopped(f"{why}: nothing is written.")
 
 
 def _agreed(question: str, *, yes: bool) -> None:

@@ -8,8 +8,6 @@ from po_exporter.config.shape import Settings
 from po_exporter.dsn import Dsn
 from po_exporter.sql import LINK_RATE
 
-_NOT_YET = "this version does not use it yet"
-
 
 def advice(settings: Settings) -> Iterator[str]:
     """One sentence for each."""
@@ -32,8 +30,6 @@ def _databases(settings: Settings) -> Iterator[str]:
             secret = getattr(database, key)
             if secret is None:
                 continue
-            if key == "fix_dsn":
-                yield f"databases.{name}.{key} is set, but {_NOT_YET}."
             for promise in Dsn.parse(secret.reveal()).unkept:
                 yield f"databases.{name}.{key} asks for {promise}, which the driver cannot do: it connects without."
 

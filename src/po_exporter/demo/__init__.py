@@ -86,7 +86,8 @@ async def _show(stop: asyncio.Event, listen: str, rate: float, duration: float |
         ]
         await _first_poll(app, parts)
         _heed_signals(stop)  # again: to the sidecar alone, SIGHUP means that it should reload
-        story.opening(listen, app.port, rate=rate, dsn=database.reader_dsn, position=await _a_position(pool))
+        story.opening(listen, app.port, rate=rate, dsn=database.reader_dsn, fix_dsn=database.fix_dsn,
+                      position=await _a_position(pool))  # fmt: skip
         parts.append(await stack.enter_async_context(_part("the story", story.follow(app.statuses))))
         if faults:
             parts.append(await stack.enter_async_context(_part("the script", _play(database, story))))

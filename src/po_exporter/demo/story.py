@@ -32,8 +32,10 @@ class Story:
         """Something that happened just now."""
         self.line(f"{datetime.now().astimezone():%H:%M:%S}  {kind:<8} {text}", STYLES[kind])
 
-    def opening(self, listen: str, port: int, *, rate: float, dsn: str, position: str) -> None:
-        """Where to look and what to try. The password in ``dsn`` is worth nothing outside this demo."""
+    def opening(  # noqa: PLR0913  # each is told in a line of its own
+        self, listen: str, port: int, *, rate: float, dsn: str, fix_dsn: str, position: str
+    ) -> None:
+        """Where to look and what to try. The passwords in the DSNs are worth nothing outside this demo."""
         url = _address(listen, port)
         for text in (
             f"A trading API that makes {rate:g} orders a second, its PostgreSQL, and the sidecar that watches them:",
@@ -47,6 +49,12 @@ class Story:
             "  po-exporter check",
             f"  po-exporter trail {position}",
             '  psql "$PO_EXPORTER_DSN"',
+            "",
+            "And to mend, what can be mended without judgement (break something first: po-exporter fix unlink ORDER):",
+            "",
+            f"  export PO_EXPORTER_DATABASES__DEMO__FIX_DSN='{fix_dsn}' PO_EXPORTER_DATABASES__DEMO__ENVIRONMENT=demo",
+            "  export PO_EXPORTER_FIX__ALLOW='[unlink_orphan, link_order]' PO_EXPORTER_FIX__QUIET_PERIOD=3s",
+            "  po-exporter fix plan",
             "",
             "Ctrl-C stops all of it and leaves nothing behind.",
             "",

@@ -19,10 +19,6 @@ from po_exporter.watch.asking import Asking
 from po_exporter.watch.statement import Parameters
 from po_exporter.watch.watched import Watched
 
-BY_HAND = {
-    "quantity_mismatch": "no fix mends it: po-exporter trail shows a position's orders, fix recalculate goes by them"
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -76,7 +72,8 @@ async def make_plan(watched: Watched, rules: Rules) -> Plan:
         ):
             asking = await ask_in(snapshot, watched)
             changes, off = await judge(asking, rules)
-            left = await _left(asking, watched.questions)
+            lacking = {change.target for change in changes if change.target and not change.refusal}
+            left = await _left(asking, watched.questions, len(lacking))
             return Plan(watched.name, snapshot.as_of, changes, left, off)
     except TimeoutError:
         raise DeadlinePassed(
@@ -136,8 +133,9 @@ def _why_off(presenter: Presenter, fix: FixFile) -> str | None:
     return None
 
 
-async def _left(asking: Asking, questions: Sequence[Question]) -> tuple[Left, ...]:
-    """What is wrong, and mended by no fix. Raises DatabaseError."""
+async def _left(asking: Asking, questions: Sequence[Question], lacking: int) -> tuple[Left, ...]:
+    """What is wrong, and mended by no fix of its own; ``lacking`` positions are put right by a link. Raises
+    DatabaseError."""
     mended = {name for fix in sql.load_fixes().values() for name in fix.mends} | {sql.LINK_RATE}
     presenter = replace(asking.presenter, unbounded=asking.terms.window is None)
     others = [q for q in questions if q.name not in mended and presenter.why_off(q.file) is None]
@@ -146,7 +144,14 @@ async def _left(asking: Asking, questions: Sequence[Question]) -> tuple[Left, ..
             raise obstacle
     answers = await replace(asking, presenter=presenter).ask(others) if others else {}
     return tuple(
-        Left(name, answer.count, tuple(each.id for each in answer.evidence), BY_HAND.get(name, "no fix mends it"))
+        Left(name, answer.count, tuple(each.id for each in answer.evidence), _why_left(name, lacking))
         for name, answer in answers.items()
         if answer.count
     )
+
+
+def _why_left(check: str, lacking: int) -> str:
+    if check != "quantity_mismatch":
+        return "no fix mends it"
+    linked = f"the links above would put {lacking:,} right; for others " if lacking else ""
+    return f"{linked}no fix mends it: po-exporter trail shows a position's orders, fix recalculate goes by them"
