@@ -470,3 +470,32 @@ def test_a_file_with_a_fault_is_named_with_its_line_and_nothing_is_written(desk,
     assert (why or "") in finished.stderr
     assert "Traceback" not in finished.stderr
     assert desk.rows() == before
+
+
+def remarks(desk: Desk, status: int, config: dict[str, Any] | None = None) -> list[str]:
+    """What doctor says of fixes."""
+    finished = desk("doctor", "--format", "json", config=config)
+    assert finished.status == status, finished
+    (found,) = finished.json["databases"]
+    return [f"{each['level']}: {each['message']}" for each in found["remarks"] if each["subject"] == "fixes"]
+
+
+def test_doctor_says_whether_the_role_can_mend(desk):
+    role = role_of(desk.fixer)
+    assert remarks(desk, 0) == [f"ok: {role} may write what fixes write, and the record of it"]
+    desk.do(f"REVOKE {FIXER} FROM {role}")
+    (lacks,) = remarks(desk, 1)
+    assert lacks.startswith(f"problem: {role} lacks SELECT on both tables, UPDATE of orders.position_id, ")
+    assert lacks.endswith("USAGE of the schema po_exporter, INSERT into po_exporter.record")
+    config = desk.config
+    config["databases"]["trading"]["fix_dsn"] = "postgresql://nobody@127.0.0.1:1/gone"
+    assert "problem: fix_dsn cannot connect" in remarks(desk, 1, config)[0]
+    del config["databases"]["trading"]["fix_dsn"]
+    assert remarks(desk, 0, config) == []
+
+
+def test_doctor_says_that_there_is_no_place_for_the_record(desk):
+    desk.do(f"DROP OWNED BY {FIXER}; DROP SCHEMA po_exporter CASCADE")
+    assert (
+        remarks(desk, 1)[0] == "problem: there is no schema po_exporter, which has the record: nothing can be written"
+    )

@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -25,7 +24,8 @@ from po_exporter.cli.options import (
     interruptible,
     only,
 )
-from po_exporter.doctor import Level, examine
+from po_exporter.database.session import Target
+from po_exporter.doctor import Level, Remark, examine, examine_fixes
 from po_exporter.errors import UsageError
 from po_exporter.expose.api import status_json
 from po_exporter.model import Status, Verdict
@@ -92,8 +92,14 @@ def doctor(config_file: Path | None, database: str | None, output: str) -> int:
     settings = load(config_file, os.environ)
     names = chosen(settings, database)
 
-    async def examine_all() -> list[Any]:
-        return await asyncio.gather(*(examine(watched(settings, name)) for name in names))
+    async def examine_one(name: str) -> list[Remark]:
+        database = settings.databases[name]
+        mending = [examine_fixes(Target(name, database.fix_dsn), database.mapping)] if database.fix_dsn else []
+        found = await asyncio.gather(examine(watched(settings, name)), *mending)
+        return [remark for each in found for remark in each]
+
+    async def examine_all() -> list[list[Remark]]:
+        return await asyncio.gather(*map(examine_one, names))
 
     remarks = dict(zip(names, asyncio.run(interruptible(examine_all())), strict=True))
     if output == "json":

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 
 import asyncpg
 
@@ -17,6 +15,7 @@ from po_exporter.database.expressions import with_expressions
 from po_exporter.database.failures import DRIVER_ERRORS, translate
 from po_exporter.database.schema import Presenter
 from po_exporter.database.session import Session, Snapshot
+from po_exporter.doctor.remark import Level, Remark
 from po_exporter.errors import DatabaseError, DeadlinePassed
 from po_exporter.watch.answer import Question
 from po_exporter.watch.asking import Asking
@@ -35,25 +34,6 @@ WANTED_INDEXES = {
     ("orders", "exchange_order_id"): "without it duplicate_exchange_order reads the whole table",
     ("positions", "id"): "links are looked up by it",
 }
-
-
-class Level(StrEnum):
-    """How much a remark matters."""
-
-    OK = "ok"
-    ADVICE = "advice"
-    PROBLEM = "problem"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """One thing that doctor found, and what to do about it (None: nothing)."""
-
-    level: Level
-    subject: str
-    message: str
-    action: str | None = None
 
 
 async def examine(watched: Watched) -> list[Remark]:
