@@ -14,8 +14,6 @@ from parts.database import Database
 from parts.postgres import Server
 from parts.program import Finished
 
-pytestmark = pytest.mark.database
-
 A1, A2 = "00000000-0000-0000-0000-0000000000a1", "00000000-0000-0000-0000-0000000000a2"
 FIRST, LOST, ORPHAN = (f"00000000-0000-0000-0000-0000000000b{n}" for n in (1, 2, 3))
 TWINS = [f"00000000-0000-0000-0000-0000000000e{n}" for n in (1, 2)]
@@ -99,6 +97,7 @@ def desk(roles: None, database: Database, capsys, monkeypatch, po_exporter) -> I
     sql(database, f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
+@pytest.mark.database
 def test_a_plan_says_what_it_would_do_and_why_and_what_it_would_not_and_writes_nothing(desk):
     before = desk.rows()
     plan = desk.plan()
@@ -130,6 +129,7 @@ def test_a_plan_takes_no_right_to_write(desk):
     assert "databases.trading has no environment, so that nothing may be written there" in finished.stdout
 
 
+@pytest.mark.database
 def test_what_was_planned_is_made_and_recorded_and_a_second_run_changes_nothing(desk):
     made = desk.made("apply")
     assert {order: (bool(each["record"]), each["refusal"]) for order, each in made.items()} == {
@@ -150,6 +150,7 @@ def test_what_was_planned_is_made_and_recorded_and_a_second_run_changes_nothing(
     assert (verified["sealed"], verified["unsealed"], verified["broken"]) == (2, 0, None)
 
 
+@pytest.mark.database
 def test_what_was_made_is_taken_back_to_the_byte_and_made_again_by_taking_that_back(desk):
     before = desk.rows()
     run = desk.json("fix", "apply", "--yes")["run"]
@@ -171,6 +172,7 @@ def test_what_is_not_what_was_written_is_not_taken_back(desk):
     assert desk.link(LOST) == A2
 
 
+@pytest.mark.database
 def test_a_trigger_of_theirs_is_recorded_and_not_restored(desk):
     desk.do("""
         CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -253,6 +255,7 @@ def test_what_does_not_stay_is_not_tried_for_ever(desk):
     assert desk.made("apply", status=1)[LOST]["refusal"] == "it was made 2 times before, and did not stay so"
 
 
+@pytest.mark.database
 def test_both_switches_stop_every_write(desk):
     before = desk.rows()
     desk.do("INSERT INTO po_exporter.stop (why) VALUES ('audit')")
@@ -313,6 +316,7 @@ def test_without_a_record_nothing_is_written(desk):
     assert desk.rows() == before
 
 
+@pytest.mark.database
 def test_a_link_by_hand_is_made_recorded_and_taken_away(desk):
     made = desk.made("link", TWINS[0], A2)
     assert desk.link(TWINS[0]) == A2
@@ -342,6 +346,7 @@ def test_what_makes_no_sense_by_hand_is_said_in_a_sentence(desk, command, why):
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.database
 @pytest.mark.parametrize(
     ("tampering", "broken", "why"),
     [
@@ -480,6 +485,7 @@ def remarks(desk: Desk, status: int, config: dict[str, Any] | None = None) -> li
     return [f"{each['level']}: {each['message']}" for each in found["remarks"] if each["subject"] == "fixes"]
 
 
+@pytest.mark.database
 def test_doctor_says_whether_the_role_can_mend(desk):
     role = role_of(desk.fixer)
     assert remarks(desk, 0) == [f"ok: {role} may write what fixes write, and the record of it"]

@@ -89,7 +89,6 @@ def test_a_position_becomes_what_its_orders_come_to_and_what_it_was(desk):  # no
     assert "quantity: 9.00000000 -> 2.50000000" in asked.stdout
 
 
-@pytest.mark.database
 @pytest.mark.parametrize(
     ("first", "why"),
     [
@@ -105,7 +104,6 @@ def test_what_may_not_be_calculated_is_refused_with_the_order(desk, first, why):
     assert desk.rows() == before
 
 
-@pytest.mark.database
 def test_a_change_above_the_cap_is_refused(desk):  # noqa: F811
     desk.do(BOOKED)
     desk.fix |= {"max_quantity": 6}
@@ -113,7 +111,6 @@ def test_a_change_above_the_cap_is_refused(desk):  # noqa: F811
     assert refused == "its quantity would change by 6.50000000, more than fix.max_quantity (6)"
 
 
-@pytest.mark.database
 def test_a_position_that_is_not_there_is_said(desk):  # noqa: F811
     refused = desk("fix", "recalculate", GONE, "--yes")
     assert (refused.status, refused.stderr) == (2, f"po-exporter: positions of trading has no position {GONE}.\n")
