@@ -25,13 +25,13 @@ OPERATE := .cache/helm/3/helm .cache/helm/4/helm .cache/grafana/dashboard.schema
 
 test: $(VENV)/.test parts $(OPERATE) $(patsubst %,.cache/postgres/%/bin/postgres,$(POSTGRES) $(OLDER_POSTGRES)) lint
 	@# Side by side, because tests wait more than they work; what the older ones say follows the newest one's output.
-	@PO_EXPORTER_TEST_PG=14,15,16 $(BIN)/python -m pytest -m database -p no:cacheprovider >.cache/older.log 2>&1 & \
+	@PO_EXPORTER_TEST_PG=14,15 $(BIN)/python -m pytest -m database -p no:cacheprovider >.cache/older.log 2>&1 & \
 	older=$$!; \
-	PO_EXPORTER_TEST_PG=17 $(BIN)/python -m pytest -m database -p no:cacheprovider >.cache/second.log 2>&1 & \
+	PO_EXPORTER_TEST_PG=16,17 $(BIN)/python -m pytest -m database -p no:cacheprovider >.cache/second.log 2>&1 & \
 	second=$$!; trap "kill $$older $$second" INT TERM; \
 	PO_EXPORTER_TEST_PG=18 $(BIN)/python -m pytest; newest=$$?; \
-	wait $$second; status=$$?; echo "PostgreSQL 17:"; cat .cache/second.log; \
-	wait $$older; status=$$((status + $$?)); echo "PostgreSQL 14 to 16:"; cat .cache/older.log; \
+	wait $$second; status=$$?; echo "PostgreSQL 16 and 17:"; cat .cache/second.log; \
+	wait $$older; status=$$((status + $$?)); echo "PostgreSQL 14 and 15:"; cat .cache/older.log; \
 	exit $$((newest + status))
 
 lint: $(VENV)/.test

@@ -123,10 +123,8 @@ class Missing(DatabaseError):
     reason = "missing"
 
 
-class Refused(DatabaseError):
+class Refused(Conflict):
     """One change of a row is not made, and nothing of it has happened: why."""
-
-    reason = "refused"
 
 
 class QueryFailed(DatabaseError):
