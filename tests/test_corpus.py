@@ -61,7 +61,6 @@ async def test_no_link_is_wrong(database, accounts):
 
 
 GUARDS = {
-    "one of several that lack it": "WHEN w.fits > 1 THEN",
     "where else it may have filled": "WHEN w.other_position IS NOT NULL\n                 THEN",
     "which other order may belong there": "WHEN w.rival IS NOT NULL THEN",
     "the way of the position": "WHEN w.crosses THEN",

@@ -189,10 +189,9 @@ async def test_where_the_schema_is_gone_what_waits_there_goes_on(watch):
     assert [kind for _, kind in channel.taken] == ["opened", "opened"]
 
 
-async def test_what_was_refused_is_written_with_what_is_known_of_it_and_told_by_the_next(watch):
-    """The disk is full at first, and nobody takes what there is to tell until the process has been killed."""
-    keep = watch.keep
-    full = [True]
+def full_disk(watch: Watch) -> list[bool]:
+    """No letter can be written, as long as what is returned says so."""
+    keep, full = watch.keep, [True]
 
     async def refusing(query: str, *arguments: object) -> list[dict[str, object]]:
         if full[0] and "INSERT INTO po_exporter.outbox" in query:
@@ -200,6 +199,12 @@ async def test_what_was_refused_is_written_with_what_is_known_of_it_and_told_by_
         return await keep(query, *arguments)
 
     watch.keep = refusing
+    return full
+
+
+async def test_what_was_refused_is_written_with_what_is_known_of_it_and_told_by_the_next(watch):
+    """The disk is full at first, and nobody takes what there is to tell until the process has been killed."""
+    full = full_disk(watch)
     channel = Recorder(lambda _: Undelivered("not now", "server_error"))
     async with asyncio.TaskGroup() as group:
         office = Office([channel], TERMS, group)
@@ -223,15 +228,7 @@ async def test_what_was_refused_is_written_with_what_is_known_of_it_and_told_by_
 
 
 async def test_what_was_told_while_it_was_refused_is_not_told_again_by_the_next(watch):
-    keep = watch.keep
-    full = [True]
-
-    async def refusing(query: str, *arguments: object) -> list[dict[str, object]]:
-        if full[0] and "INSERT INTO po_exporter.outbox" in query:
-            raise QueryFailed("no space left on device")
-        return await keep(query, *arguments)
-
-    watch.keep = refusing
+    full = full_disk(watch)
     for number in range(3):
         channel = Recorder()
         async with asyncio.TaskGroup() as group:

@@ -452,6 +452,19 @@ def test_many_links_come_from_a_file_and_go_on_where_they_were_interrupted(desk,
     assert desk.rows() == before
 
 
+def test_what_ends_in_a_later_transaction_says_what_is_done_before_it(desk, tmp_path):
+    desk.do(f"""
+        CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
+        CREATE TRIGGER fail BEFORE UPDATE ON orders FOR EACH ROW WHEN (NEW.id = '{TWINS[0]}')
+        EXECUTE FUNCTION fail()""")
+    file = tmp_path / "links.csv"
+    file.write_text(f"order,position\n{LOST},{A1}\n{TWINS[0]},{A2}\n")
+    finished = desk("fix", "link", "--from", str(file), "--batch", "1", "--yes")
+    assert finished.status == 3
+    assert "1 before line 3 are done" in finished.stderr
+    assert (desk.link(LOST), desk.link(TWINS[0])) == (A1, "none")
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [

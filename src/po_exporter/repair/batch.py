@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from po_exporter.database.session import Target
-from po_exporter.errors import UsageError
+from po_exporter.errors import DatabaseError, Stopped, UsageError
 from po_exporter.repair.apply import LINK, Made, Order, by_hand, existing, orders, swapped, within
 from po_exporter.repair.ids import plain_id
 from po_exporter.repair.writer import Writer
@@ -105,7 +105,13 @@ async def link_all(  # noqa: PLR0913  # each is another thing
             there = await existing(writer, [link.position for link in part])
             return [await _link(writer, link, known, there) for link in part]
 
-        made = await within(watched, target, run, actor, work)
+        try:
+            made = await within(watched, target, run, actor, work)
+        except (DatabaseError, Stopped) as error:
+            if not outcomes:
+                raise
+            so_far = f"{len(outcomes):,} before line {part[0].line} are done (run {run}), and the same file goes on"
+            raise type(error)(f"{error}; that is of the transaction: {so_far}") from None
         after(made)
         outcomes += made
     return run, outcomes
